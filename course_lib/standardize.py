@@ -1,0 +1,104 @@
+"""START HERE: the one operation behind every normalization layer of the course.
+
+Pick the axes whose entries share statistics, remove their mean, divide by their
+standard deviation.  A layer is a choice of axes; `norms.py` chooses.
+"""
+
+from math import prod
+from typing import NamedTuple
+
+import numpy as np
+
+from .sums import mean, short_buffers
+
+
+class StandardizeCache(NamedTuple):
+    """What the backward pass needs: one array as large as x, and one small one."""
+
+    x_hat: np.ndarray  # the shape of x
+    inv_std: np.ndarray  # the shape of x with every reduced axis set to 1
+    axes: tuple[int, ...]
+    center: bool
+
+
+def standardize(x, axes, *, center=True, eps=1e-5):
+    """Give each slice of `x` along `axes` mean 0 and mean square 1.
+
+        mu      = mean(x)
+        inv_std = 1 / sqrt(mean((x - mu)**2) + eps)
+        x_hat   = (x - mu) * inv_std
+
+    Means divide by the count m (biased), never by m - 1.  The mean is removed
+    twice: a float32 mean near 10,000 is rounded by up to 0.0005, and the second
+    pass removes what the first one left.
+
+    Args:
+        x: floating array of any shape; float16 is computed in float32.
+        axes: tuple of the axes that share one mean and one variance.
+        center: True for batch, layer, instance and group norm; False, which
+            sets mu = 0, for RMS norm and filter response norm.
+        eps: added to the variance, inside the square root: a number, or an
+            array that broadcasts against the statistics.  With eps = 0 the
+            gradient identities are exact, and a constant slice gives NaN.
+    Returns:
+        x_hat with the shape and type of x, and the cache for
+        `standardize_backward`.
+    Raises:
+        TypeError: x is not of a floating type.
+        ValueError: eps is negative, or a centred slice has one entry only, so
+            that x_hat could only be 0.
+    Source: Ioffe & Szegedy 2015, Algorithm 1; Wu & He 2018, Eq. 1 and 2.
+    """
+    x = np.asarray(x)
+    axes = tuple(sorted(axis % x.ndim for axis in axes))
+    _require_statistics(x, axes, center, eps)
+    wide = x.astype(np.promote_types(x.dtype, np.float32), copy=False)
+    with short_buffers():
+        x_centered = wide
+        if center:
+            x_centered = wide - mean(wide, axes)
+            x_centered -= mean(x_centered, axes)
+        var = mean(x_centered, axes, times=x_centered)
+        inv_std = 1 / np.sqrt(var + eps, dtype=wide.dtype)
+        x_hat = np.multiply(x_centered, inv_std, out=x_centered if center else None)
+    return x_hat.astype(x.dtype, copy=False), StandardizeCache(x_hat, inv_std, axes, center)
+
+
+def standardize_backward(dx_hat, cache):
+    """Gradient of a loss with respect to the input of `standardize`.
+
+        dx = inv_std * (dx_hat - mean(dx_hat) - x_hat * mean(dx_hat * x_hat))
+
+    Shifting or stretching a slice leaves x_hat as it was, so no gradient may
+    point along 1 or along x_hat: both parts are projected out.  Without
+    centring only the second is.  The formula is exact for every eps.
+
+    Args:
+        dx_hat: dL/dx_hat, the shape of x.
+        cache: second result of `standardize`.
+    Returns:
+        dx = dL/dx, the shape and type of dx_hat.
+    Raises:
+        ValueError: dx_hat has another shape than x.
+    Source: Ioffe & Szegedy 2015, section 3: their chain-rule lines, put together.
+    """
+    x_hat, inv_std, axes, center = cache
+    if dx_hat.shape != x_hat.shape:
+        raise ValueError(f"the gradient has shape {dx_hat.shape}, but the output had {x_hat.shape}")
+    wide = dx_hat.astype(x_hat.dtype, copy=False)
+    with short_buffers():
+        dx = x_hat * -mean(wide, axes, times=x_hat)
+        dx += wide
+        if center:
+            dx -= mean(wide, axes)
+        dx *= inv_std
+    return dx.astype(dx_hat.dtype, copy=False)
+
+
+def _require_statistics(x, axes, center, eps):
+    if not np.issubdtype(x.dtype, np.floating):
+        raise TypeError(f"x is {x.dtype}; normalization needs a floating type")
+    if np.any(np.asarray(eps) < 0):
+        raise ValueError(f"eps must not be negative, got {eps}")
+    if center and x.size and prod(x.shape[axis] for axis in axes) == 1:
+        raise ValueError(f"x of shape {x.shape} has 1 value per slice along axes {axes}; a variance needs 2 or more")

@@ -1,0 +1,67 @@
+"""Sums that keep their digits, and keep up their speed.
+
+A float32 sum of a million numbers has lost three of its seven digits.  Here
+short stretches are summed in the type of the array, which is fast, and the few
+results in float64, which is exact enough.
+"""
+
+from contextlib import contextmanager
+from math import prod
+
+import numpy as np
+
+ROW, COLUMN = 4096, 128  # terms summed in the type of the array: BLAS adds in parallel lanes, einsum one by one
+
+
+def mean(a, axes, *, times=None):
+    """Mean of `a`, or of `a * times`, over `axes`, which stay as axes of length 1.
+
+    Args:
+        a: floating array.
+        axes: sorted tuple of the axes to reduce.
+        times: None, or an array of the shape of `a`.
+    Returns:
+        array of the type of `a`; the mean of nothing is 0.
+    """
+    count = prod(a.shape[axis] for axis in axes)
+    return (total(a, axes, times=times) / max(count, 1)).astype(a.dtype)
+
+
+def total(a, axes, *, times=None):
+    """Sum of `a`, or of `a * times`, over `axes`, which stay as axes of length 1, in float64."""
+    kept = [1 if axis in axes else n for axis, n in enumerate(a.shape)]
+    if a.size == 0:
+        return np.zeros(kept)
+    along = _along_rows if a.ndim - 1 in axes else _along_columns
+    parts, rest = along(a, times, axes)
+    return parts.sum(axis=(0, *rest), dtype=np.float64).reshape(kept)
+
+
+def _along_rows(a, times, axes):
+    lead = next(k for k in range(a.ndim) if all(axis in axes for axis in range(k, a.ndim)))
+    a = a.reshape(*a.shape[:lead], -1)
+    times = np.ones(a.shape[-1], a.dtype) if times is None else times.reshape(a.shape)
+    pieces = [slice(i, i + ROW) for i in range(0, a.shape[-1], ROW)]
+    parts = np.stack([np.vecdot(a[..., p], times[..., p]) for p in pieces])
+    return parts, [axis + 1 for axis in axes if axis < lead]
+
+
+def _along_columns(a, times, axes):
+    first, *rest = axes
+    a = np.moveaxis(a, first, 0)
+    times = np.ones_like(a, shape=(1,) * a.ndim) if times is None else np.moveaxis(times, first, 0)
+    times = np.broadcast_to(times, a.shape)
+    pieces = [slice(i, i + COLUMN) for i in range(0, len(a), COLUMN)]
+    return np.stack([np.einsum("i...,i...->...", a[p], times[p]) for p in pieces]), rest
+
+
+@contextmanager
+def short_buffers():
+    """Let NumPy broadcast without copying: twice as fast when a statistic meets a large array.
+
+    NumPy copies a broadcast operand through a buffer of 8192 entries whenever
+    the inner loop is shorter than that.  A buffer shorter than a row avoids it.
+    """
+    with np.errstate():  # gives the old size back at its end (NumPy 2.0 and later)
+        np.setbufsize(512)
+        yield
