@@ -1,0 +1,49 @@
+# make book     build the site            make serve      show it in your browser
+# make test     prove everything          make notebooks  write the .ipynb twins of the chapters' text
+# make clean    remove what was built     make bench      time the layers (benchmarks/)
+#
+# Each command sets itself up on a fresh machine: Python 3.11 or newer is all it needs.
+
+PYTHON ?= python3
+PORT ?= 8000
+BIN := .venv/bin
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.PHONY: book test serve notebooks bench clean
+
+# Sets up the virtual environment once, and again when a list of packages changes.
+.venv/ready: requirements.txt constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit(f"Python 3.11 or newer is needed; {sys.executable} is {v[0]}.{v[1]}. Try: make PYTHON=python3.13")'
+	echo "Setting up .venv: Python packages, about 1.5 GB, some minutes"
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r requirements.txt -e '.[dev]'
+	touch .venv/ready
+	echo "Set up in $$SECONDS s"
+
+book: .venv/ready
+	@echo "Building the site: runs each chapter, sets its formulas, checks its links"
+	$(BIN)/jupyter-book build . -W -n --keep-going
+	$(BIN)/python tools/check_site.py _build/html
+	echo "Built in $$SECONDS s. Open _build/html/index.html, or run: make serve"
+
+test: .venv/ready
+	@echo "Testing the package, the exercises and every notebook"
+	$(BIN)/python -m pytest
+	echo "Tested in $$SECONDS s"
+
+serve:
+	@test -f _build/html/index.html || $(MAKE) book
+	echo "The course is at http://127.0.0.1:$(PORT)/ (Ctrl-C ends it)"
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)
+
+notebooks: .venv/ready
+	@$(BIN)/python tools/notebooks.py
+
+bench: .venv/ready
+	@$(BIN)/python benchmarks/numpy_layers.py
+	$(BIN)/python benchmarks/torch_layers.py
+
+clean:
+	rm -rf _build .venv .pytest_cache .hypothesis *.egg-info
+	find . -name __pycache__ -prune -exec rm -rf {} +

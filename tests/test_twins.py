@@ -1,0 +1,32 @@
+"""The notebooks that readers run say what the chapters' texts say, and carry no outputs."""
+
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+import notebooks as tool  # noqa: E402
+
+TEXTS = sorted((ROOT / "notebooks").glob("*.md"))
+
+
+def test_every_notebook_has_a_text():
+    assert TEXTS
+    assert {p.stem for p in TEXTS} == {p.stem for p in (ROOT / "notebooks").glob("*.ipynb")}
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda p: p.stem)
+def test_notebook_is_what_its_text_says(path):
+    assert path.with_suffix(".ipynb").read_text(encoding="utf8") == tool.twin(path), "run: make notebooks"
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda p: p.stem)
+def test_notebook_has_no_outputs_and_short_cells(path):
+    for cell in nbformat.read(path.with_suffix(".ipynb"), as_version=4).cells:
+        if cell.cell_type == "code":
+            assert cell.outputs == [] and cell.execution_count is None
+            if "exercise" not in cell.metadata.get("tags", []):
+                assert len(cell.source.splitlines()) <= 15, cell.source
