@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .standardize import StandardizeCache, standardize, standardize_backward
-from .sums import short_buffers, total
+from .standardize import StandardizeCache, require_floating, standardize, standardize_backward
+from .sums import short_buffers, total, widen
 
 
 class NormCache(NamedTuple):
@@ -46,7 +46,7 @@ def batch_norm(x, gamma, beta, *, eps=1e-5):
     Returns:
         y with the shape and type of x, and the cache for `norm_backward`.
     Raises:
-        TypeError: x is not of a floating type.
+        TypeError: x or a parameter is not of a floating type.
         ValueError: gamma or beta is not (C,), or a channel has 1 value.
     Source: Ioffe & Szegedy 2015, Algorithm 1; section 3.2 for convolutions.
     """
@@ -66,7 +66,7 @@ def layer_norm(x, gamma, beta, *, eps=1e-5):
     Returns:
         y with the shape and type of x, and the cache for `norm_backward`.
     Raises:
-        TypeError: x is not of a floating type.
+        TypeError: x or a parameter is not of a floating type.
         ValueError: x does not end in the shape of gamma and beta, or D is 1.
     Source: Ba, Kiros & Hinton 2016, Eq. 3; the last axes as in torch.
     """
@@ -86,7 +86,7 @@ def instance_norm(x, gamma, beta, *, eps=1e-5):
     Returns:
         y with the shape and type of x, and the cache for `norm_backward`.
     Raises:
-        TypeError: x is not of a floating type.
+        TypeError: x or a parameter is not of a floating type.
         ValueError: gamma or beta is not (C,), or *S has 1 entry.
     Source: Ulyanov, Vedaldi & Lempitsky 2016; Wu & He 2018, Eq. 5.
     """
@@ -110,7 +110,7 @@ def group_norm(x, gamma, beta, *, groups, eps=1e-5):
     Returns:
         y with the shape and type of x, and the cache for `norm_backward`.
     Raises:
-        TypeError: x is not of a floating type.
+        TypeError: x or a parameter is not of a floating type.
         ValueError: groups does not divide C, gamma or beta is not (C,), or a
             group has 1 value.
     Source: Wu & He 2018, Eq. 6 and 7.
@@ -135,7 +135,7 @@ def rms_norm(x, gamma, *, eps=1e-5):
     Returns:
         y with the shape and type of x, and the cache for `norm_backward`.
     Raises:
-        TypeError: x is not of a floating type.
+        TypeError: x or a parameter is not of a floating type.
         ValueError: x does not end in the shape of gamma.
     Source: Zhang & Sennrich 2019, Eq. 4, which has no eps.
     """
@@ -156,7 +156,7 @@ def filter_response_norm(x, gamma, beta, *, eps=1e-6):
     Returns:
         y with the shape and type of x, and the cache for `norm_backward`.
     Raises:
-        TypeError: x is not of a floating type.
+        TypeError: x or a parameter is not of a floating type.
         ValueError: gamma, beta or a learned eps is not (C,).
     Source: Singh & Krishnan 2020, Eq. 1 to 3.
     """
@@ -166,7 +166,7 @@ def filter_response_norm(x, gamma, beta, *, eps=1e-6):
     if not learned:
         return _norm(x, gamma, beta, axes=axes, center=False, eps=eps)
     eps = np.asarray(eps)
-    _require_shape(x, (1,), eps=eps)
+    _require_parameters(x, (1,), eps=eps)
     y, cache = _norm(x, gamma, beta, axes=axes, center=False, eps=np.abs(_broadcast(eps, x.ndim, (1,))))
     return y, cache._replace(eps=eps)
 
@@ -187,13 +187,15 @@ def norm_backward(dy, cache):
         dbeta for `rms_norm`, which has none, and followed by deps where
         `filter_response_norm` got a learned eps.
     Raises:
+        TypeError: dy is not of a floating type.
         ValueError: dy has another shape than x.
     Source: Ioffe & Szegedy 2015, section 3.
     """
     inner, gamma, beta, eps, param_axes, shape, dtype = cache
+    require_floating(dy=dy)
     if dy.shape != shape:
         raise ValueError(f"dy has shape {dy.shape}, but y had {shape}")
-    dy = dy.astype(inner.x_hat.dtype, copy=False)
+    dy = dy.astype(inner.x_hat.dtype, order="C", copy=False)
     x_hat = inner.x_hat.reshape(shape)
     shared = tuple(axis for axis in range(len(shape)) if axis not in param_axes)
     with short_buffers():
@@ -219,11 +221,13 @@ def tlu(y, tau):
     Returns:
         z with the shape and type of y, and the cache for `tlu_backward`.
     Raises:
+        TypeError: y or tau is not of a floating type.
         ValueError: tau is not (C,).
     Source: Singh & Krishnan 2020, Eq. 4.
     """
-    y, tau = _at_least_2d(y), np.asarray(tau)
-    _require_shape(y, (1,), tau=tau)
+    y, tau = _at_least_2d(y, "y"), np.asarray(tau)
+    require_floating(y=y)
+    _require_parameters(y, (1,), tau=tau)
     threshold = _broadcast(tau, y.ndim, (1,)).astype(y.dtype)
     return np.maximum(y, threshold), (y > threshold, tau)
 
@@ -237,20 +241,20 @@ def tlu_backward(dz, cache):
     Returns:
         dy, dtau, with the shapes of y and tau.
     Raises:
+        TypeError: dz is not of a floating type.
         ValueError: dz has another shape than y.
     """
     passed, tau = cache
+    require_floating(dz=dz)
     if dz.shape != passed.shape:
         raise ValueError(f"dz has shape {dz.shape}, but z had {passed.shape}")
-    dy = dz * passed
-    shared = (0, *range(2, dz.ndim))
-    dtau = total(dz - dy, shared).reshape(tau.shape)
-    return dy, dtau.astype(tau.dtype)
+    to_tau = total(widen(np.where(passed, 0, dz)), (0, *range(2, dz.ndim)))
+    return np.where(passed, dz, 0), to_tau.reshape(tau.shape).astype(tau.dtype)
 
 
 def _norm(x, gamma, beta, *, axes, param_axes=(1,), center=True, eps, view=None):
     gamma, beta = np.asarray(gamma), None if beta is None else np.asarray(beta)
-    _require_shape(x, param_axes, gamma=gamma, beta=beta)
+    _require_parameters(x, param_axes, gamma=gamma, beta=beta)
     _, inner = standardize(x.reshape(view or x.shape), axes, center=center, eps=eps)
     x_hat = inner.x_hat.reshape(x.shape)
     with short_buffers():
@@ -263,27 +267,30 @@ def _norm(x, gamma, beta, *, axes, param_axes=(1,), center=True, eps, view=None)
 def _broadcast(parameter, ndim, param_axes):
     """The parameter with its axes at `param_axes`, so that it broadcasts against x."""
     shape = [1] * ndim
-    for axis, size in zip(param_axes, parameter.shape):
+    for axis, size in zip(param_axes, parameter.shape, strict=True):
         shape[axis] = size
     return parameter.reshape(shape)
 
 
-def _require_shape(x, param_axes, **parameters):
+def _require_parameters(x, param_axes, **parameters):
+    parameters = {name: parameter for name, parameter in parameters.items() if parameter is not None}
+    require_floating(**parameters)
     expected = tuple(x.shape[axis] for axis in param_axes)
+    has = f"has {x.shape[1]} channels" if param_axes == (1,) else f"ends in {expected}"
     for name, parameter in parameters.items():
-        if parameter is not None and parameter.shape != expected:
-            raise ValueError(f"{name} has shape {parameter.shape}; x of shape {x.shape} needs {expected}")
+        if parameter.shape != expected:
+            raise ValueError(f"x {has}; {name} has shape {parameter.shape}, not {expected}")
 
 
-def _at_least_2d(x):
+def _at_least_2d(x, name="x"):
     x = np.asarray(x)
     if x.ndim < 2:
-        raise ValueError(f"x has shape {x.shape}; it needs a sample axis and a channel axis, (N, C, *S)")
+        raise ValueError(f"{name} has shape {x.shape}; it needs a sample axis and a channel axis, (N, C, *S)")
     return x
 
 
 def _last_axes(x, gamma):
     x, depth = np.asarray(x), np.ndim(gamma)
-    if not 0 < depth <= x.ndim:
-        raise ValueError(f"x has shape {x.shape} and gamma {np.shape(gamma)}; x must end in the shape of gamma")
+    if not depth or np.shape(gamma) != x.shape[x.ndim - depth:]:
+        raise ValueError(f"x of shape {x.shape} does not end in the shape of gamma, {np.shape(gamma)}")
     return x, tuple(range(x.ndim - depth, x.ndim))

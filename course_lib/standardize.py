@@ -8,8 +8,9 @@ from math import prod
 from typing import NamedTuple
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
 
-from .sums import mean, short_buffers
+from .sums import mean, short_buffers, widen
 
 
 class StandardizeCache(NamedTuple):
@@ -38,21 +39,22 @@ def standardize(x, axes, *, center=True, eps=1e-5):
         center: True for batch, layer, instance and group norm; False, which
             sets mu = 0, for RMS norm and filter response norm.
         eps: added to the variance, inside the square root: a number, or an
-            array that broadcasts against the statistics.  With eps = 0 the
+            array that broadcasts to the shape of the statistics.  With eps = 0 the
             gradient identities are exact, and a constant slice gives NaN.
     Returns:
         x_hat with the shape and type of x, and the cache for
         `standardize_backward`.
     Raises:
         TypeError: x is not of a floating type.
-        ValueError: eps is negative, or a centred slice has one entry only, so
-            that x_hat could only be 0.
+        ValueError: eps is negative or does not fit, an axis is not one of x, or
+            a centred slice has one entry only, so that x_hat could only be 0.
     Source: Ioffe & Szegedy 2015, Algorithm 1; Wu & He 2018, Eq. 1 and 2.
     """
     x = np.asarray(x)
-    axes = tuple(sorted(axis % x.ndim for axis in axes))
+    require_floating(x=x)
+    axes = tuple(sorted(normalize_axis_tuple(axes, x.ndim)))
     _require_statistics(x, axes, center, eps)
-    wide = x.astype(np.promote_types(x.dtype, np.float32), copy=False)
+    wide = widen(x)
     with short_buffers():
         x_centered = wide
         if center:
@@ -79,13 +81,15 @@ def standardize_backward(dx_hat, cache):
     Returns:
         dx = dL/dx, the shape and type of dx_hat.
     Raises:
+        TypeError: dx_hat is not of a floating type.
         ValueError: dx_hat has another shape than x.
     Source: Ioffe & Szegedy 2015, section 3: their chain-rule lines, put together.
     """
     x_hat, inv_std, axes, center = cache
+    require_floating(dx_hat=dx_hat)
     if dx_hat.shape != x_hat.shape:
-        raise ValueError(f"the gradient has shape {dx_hat.shape}, but the output had {x_hat.shape}")
-    wide = dx_hat.astype(x_hat.dtype, copy=False)
+        raise ValueError(f"dx_hat has shape {dx_hat.shape}, but x_hat had {x_hat.shape}")
+    wide = dx_hat.astype(x_hat.dtype, order="C", copy=False)
     with short_buffers():
         dx = x_hat * -mean(wide, axes, times=x_hat)
         dx += wide
@@ -95,10 +99,18 @@ def standardize_backward(dx_hat, cache):
     return dx.astype(dx_hat.dtype, copy=False)
 
 
+def require_floating(**arrays):
+    """Refuse integers, in which a mean or a gradient would be cut off; the keywords name the arrays."""
+    for name, a in arrays.items():
+        if not np.issubdtype(a.dtype, np.floating):
+            raise TypeError(f"{name} is {a.dtype}; normalization needs a floating type")
+
+
 def _require_statistics(x, axes, center, eps):
-    if not np.issubdtype(x.dtype, np.floating):
-        raise TypeError(f"x is {x.dtype}; normalization needs a floating type")
-    if np.any(np.asarray(eps) < 0):
-        raise ValueError(f"eps must not be negative, got {eps}")
+    kept = tuple(1 if axis in axes else n for axis, n in enumerate(x.shape))
+    if np.broadcast_shapes(kept, np.shape(eps)) != kept:
+        raise ValueError(f"eps has shape {np.shape(eps)}, but the statistics have {kept}")
+    if not np.all(np.asarray(eps) >= 0):
+        raise ValueError(f"eps must be 0 or more, got {eps}")
     if center and x.size and prod(x.shape[axis] for axis in axes) == 1:
         raise ValueError(f"x of shape {x.shape} has 1 value per slice along axes {axes}; a variance needs 2 or more")

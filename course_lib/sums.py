@@ -13,11 +13,16 @@ import numpy as np
 ROW, COLUMN = 4096, 128  # terms summed in the type of the array: BLAS adds in parallel lanes, einsum one by one
 
 
+def widen(a):
+    """The array, contiguous and at least in float32: sums of float16 would keep three digits."""
+    return a.astype(np.promote_types(a.dtype, np.float32), order="C", copy=False)
+
+
 def mean(a, axes, *, times=None):
     """Mean of `a`, or of `a * times`, over `axes`, which stay as axes of length 1.
 
     Args:
-        a: floating array.
+        a: floating array, float32 or wider.
         axes: sorted tuple of the axes to reduce.
         times: None, or an array of the shape of `a`.
     Returns:
@@ -32,6 +37,8 @@ def total(a, axes, *, times=None):
     kept = [1 if axis in axes else n for axis, n in enumerate(a.shape)]
     if a.size == 0:
         return np.zeros(kept)
+    if not axes:
+        return np.multiply(a, 1 if times is None else times, dtype=np.float64)
     along = _along_rows if a.ndim - 1 in axes else _along_columns
     parts, rest = along(a, times, axes)
     return parts.sum(axis=(0, *rest), dtype=np.float64).reshape(kept)

@@ -1,0 +1,188 @@
+"""How fast the NumPy layers are, against the textbook form and against torch, on one thread.
+
+    OMP_NUM_THREADS=1 python benchmarks/numpy_layers.py [rounds]
+
+The rivals of a row take turns, round after round, so that a busy machine slows
+them alike.  A time is the best of all rounds; a ratio is rival / ours, so above
+1 ours is faster.  The textbook form makes one temporary per step: it lays the
+shared entries along one axis of a matrix, takes mean and variance along it, and
+goes back through the six chain-rule lines of Ioffe & Szegedy 2015.
+"""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy loads its BLAS
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import sys
+import time
+import tracemalloc
+from functools import partial
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+import course_lib as ours
+
+MAPS, ROWS = (32, 64, 56, 56), (4096, 1024)
+GROUPS = 32
+
+
+def textbook_forward(rows, axis, eps, center=True):
+    """Standardize a matrix along `axis`, a step a line, a temporary a step."""
+    mu = rows.mean(axis=axis, keepdims=True) if center else np.zeros(1, rows.dtype)
+    centered = rows - mu
+    var = (centered**2).mean(axis=axis, keepdims=True)
+    std = np.sqrt(var + eps)
+    return centered / std, (centered, std, center)
+
+
+def textbook_backward(dx_hat, cache, axis):
+    """The chain rule line by line: dvar, dmu, dx."""
+    centered, std, center = cache
+    m = centered.shape[axis]
+    dvar = (dx_hat * centered * -0.5 * std**-3).sum(axis=axis, keepdims=True)
+    if not center:
+        return dx_hat / std + dvar * 2 * centered / m
+    dmu = (-dx_hat / std).sum(axis=axis, keepdims=True) + dvar * (-2 * centered).mean(axis=axis, keepdims=True)
+    return dx_hat / std + dvar * 2 * centered / m + dmu / m
+
+
+def textbook_columns(x, gamma, beta, dy):
+    """Batch norm: every channel a column of an (N*H*W, C) matrix."""
+    to_rows = (0, *range(2, x.ndim), 1)
+    back = (0, x.ndim - 1, *range(1, x.ndim - 1))
+    moved = x.transpose(to_rows)
+    x_hat, cache = textbook_forward(moved.reshape(-1, x.shape[1]), 0, 1e-5)
+    y = (gamma * x_hat + beta).reshape(moved.shape).transpose(back)
+    if dy is None:
+        return y
+    dy = dy.transpose(to_rows).reshape(x_hat.shape)
+    dx = textbook_backward(dy * gamma, cache, 0).reshape(moved.shape).transpose(back)
+    return y, dx, (dy * x_hat).sum(axis=0), dy.sum(axis=0)
+
+
+def textbook_rows(x, gamma, beta, dy, *, rows, shared, center=True):
+    """The other layers: the entries that share statistics are a row of a (rows, -1) matrix."""
+    x_hat, cache = textbook_forward(x.reshape(rows, -1), 1, 1e-5, center)
+    x_hat = x_hat.reshape(x.shape)
+    y = gamma * x_hat + beta
+    if dy is None:
+        return y
+    dx = textbook_backward((dy * gamma).reshape(rows, -1), cache, 1).reshape(x.shape)
+    return y, dx, (dy * x_hat).sum(axis=shared), dy.sum(axis=shared)
+
+
+def our_layer(layer, x, *parameters, dy, **options):
+    y, cache = layer(x, *parameters, **options)
+    return y if dy is None else (y, *ours.norm_backward(dy, cache))
+
+
+def layers(shape):
+    """Yield name, ours(dy), textbook(dy) for every layer that works on the shape; dy None is forward only."""
+    rng = np.random.default_rng(0)
+    x, dy = rng.standard_normal((2, *shape), dtype=np.float32)
+    n, c, *spatial = shape
+    gamma, beta = rng.standard_normal((2, c), dtype=np.float32)
+    gammas, betas = rng.standard_normal((2, *shape[1:]), dtype=np.float32)
+    wide = (c, *[1] * len(spatial))
+    g, b = gamma.reshape(wide), beta.reshape(wide)
+    channel = {"shared": (0, *range(2, len(shape)))}
+
+    def pair(name, layer, parameters, textbook, *arguments, options=(), **textbook_options):
+        return (
+            name, dy,
+            lambda d: our_layer(layer, x, *parameters, dy=d, **dict(options)),
+            lambda d: textbook(x, *arguments, d, **textbook_options),
+        )
+
+    yield pair("batch", ours.batch_norm, (gamma, beta), textbook_columns, gamma, beta)
+    yield pair("layer", ours.layer_norm, (gammas, betas), textbook_rows, gammas, betas, rows=n, shared=0)
+    yield pair("group", ours.group_norm, (gamma, beta), textbook_rows, g, b, rows=n * GROUPS, **channel,
+               options={"groups": GROUPS})
+    yield pair("rms", ours.rms_norm, (gammas,), textbook_rows, gammas, 0, rows=n, shared=0, center=False)
+    if spatial:
+        yield pair("instance", ours.instance_norm, (gamma, beta), textbook_rows, g, b, rows=n * c, **channel)
+        yield pair("frn", ours.filter_response_norm, (gamma, beta), textbook_rows, g, b, rows=n * c, center=False,
+                   **channel, options={"eps": 1e-5})
+
+
+def race(rivals, rounds):
+    """Best time in ms of each function, all run in turn."""
+    times = [[] for _ in rivals]
+    for _ in range(rounds):
+        for run, seconds in zip(rivals, times, strict=True):
+            start = time.perf_counter()
+            run()
+            seconds.append(time.perf_counter() - start)
+    return [1e3 * min(seconds) for seconds in times]
+
+
+def peak_arrays(run, size):
+    """The most memory the call holds at once, results included, in arrays of the size of x."""
+    tracemalloc.start()
+    run()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak / size
+
+
+def row(what, shape, mode, mine, other, extra=""):
+    print(f"{what:<22}{shape!s:<18}{mode:<9}{mine:9.1f}{other:9.1f}{other / mine:8.2f}  {extra}", flush=True)
+
+
+def against_textbook(rounds):
+    ratios = {"forward": [], "fwd+bwd": []}
+    for shape in (MAPS, ROWS):
+        for name, dy, mine, textbook in layers(shape):
+            for mode, upstream in (("forward", None), ("fwd+bwd", dy)):
+                mine_now = partial(mine, upstream)
+                a, b = race([mine_now, partial(textbook, upstream)], rounds)
+                ratios[mode].append(b / a)
+                row(name, shape, mode, a, b, f"peak {peak_arrays(mine_now, dy.nbytes):.1f} arrays")
+    for mode, values in ratios.items():
+        print(f"geometric mean of {mode}: {np.exp(np.mean(np.log(values))):.2f} times as fast as the textbook form")
+
+
+def against_torch(rounds):
+    rng = np.random.default_rng(0)
+    x, dy = rng.standard_normal((2, *MAPS), dtype=np.float32)
+    gamma, beta = rng.standard_normal((2, MAPS[1]), dtype=np.float32)
+    t, t_gamma, t_beta = map(torch.from_numpy, (x, gamma, beta))
+    a, b = race([
+        lambda: ours.batch_norm(x, gamma, beta),
+        lambda: F.batch_norm(t, None, None, t_gamma, t_beta, training=True),
+    ], rounds)
+    row("batch, torch", MAPS, "forward", a, b)
+
+    if not hasattr(ours, "local_response_norm"):
+        return
+    window = {"size": 5, "k": 2.0, "beta": 0.75}  # torch divides alpha by the size, the paper and ours do not
+    a, b = race([
+        lambda: ours.local_response_norm(x, alpha=1e-4, **window),
+        lambda: F.local_response_norm(t, alpha=5e-4, **window),
+    ], rounds)
+    row("local response, torch", MAPS, "forward", a, b)
+
+    def torch_both():
+        leaf = t.clone().requires_grad_()
+        F.local_response_norm(leaf, alpha=5e-4, **window).backward(torch.from_numpy(dy))
+
+    def our_both():
+        _, cache = ours.local_response_norm(x, alpha=1e-4, **window)
+        ours.local_response_norm_backward(dy, cache)
+
+    row("local response, torch", MAPS, "fwd+bwd", *race([our_both, torch_both], rounds))
+
+
+def main():
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 7
+    torch.set_num_threads(1)
+    print(f"{'layer':<22}{'shape':<18}{'pass':<9}{'ours ms':>9}{'rival':>9}{'ratio':>8}")
+    against_textbook(rounds)
+    against_torch(rounds)
+
+
+if __name__ == "__main__":
+    main()
