@@ -1,0 +1,151 @@
+"""What the site of the course needs and the theme has no option for.
+
+- formulas are set at build time (`course_tex`), docstrings become the API page (`course_api`);
+- a changed package runs every notebook again;
+- a block quote that opens with a bold word is a note, and says of which kind;
+- the head of a chapter offers Colab, the notebook and the source;
+- nothing is loaded that the page does not use, and a content security policy keeps it so.
+"""
+
+import base64
+import hashlib
+import os
+import re
+import shutil
+from importlib import metadata
+from pathlib import Path
+
+import course_api
+import course_tex
+from docutils import nodes
+from sphinx.util import logging
+
+ROOT = Path(__file__).resolve().parents[2]
+FONTS = ("source-serif-4-latin-wght-normal.woff2", "inter-latin-wght-normal.woff2")
+UNUSED = ("thebe", "toggle", "sphinx-design", "design-tabs", "comments")  # assets of extensions that no page uses
+ASIDES = ("note", "from the notes", "definition", "proposition", "predict", "disputed")
+SCRIPT = re.compile(r"<script(?![^>]*\bsrc=)[^>]*>(.*?)</script>", re.S)
+ICON_SCRIPT = re.compile(r'\s*<!-- So that users can add custom icons -->\s*<script [^>]*fontawesome.js[^>]*></script>')
+THEBE = re.compile(r'\s*<script type="text/x-thebe-config">.*?</script>\s*<script>kernelName = [^<]*</script>', re.S)
+IMAGE = re.compile(r'<img (?![^>]*loading=)([^>]*?)src="([^"]*_images/[^"]+\.svg)"')
+log = logging.getLogger(__name__)
+
+
+def library_version(name):
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def package_hash():
+    """Changes when the package, or a library that its numbers come from, changes."""
+    text = hashlib.sha256()
+    for path in sorted((ROOT / "course_lib").rglob("*.py")):
+        text.update(str(path.relative_to(ROOT)).encode() + path.read_bytes())
+    for library in ("numpy", "torch", "matplotlib", "scikit-learn", "matplotlib-inline"):
+        text.update(library_version(library).encode())
+    return text.hexdigest()
+
+
+def forget_stale_runs(app, config):
+    """The Jupyter cache knows the cells of a notebook, not the package they import: drop it when that changes."""
+    config.course_package = package_hash()
+    cache = Path(config.nb_execution_cache_path or app.outdir / "../.jupyter_cache")
+    cache = cache if cache.is_absolute() else ROOT / cache
+    stamp = cache / "course_package"
+    if not stamp.exists() or stamp.read_text() != config.course_package:
+        shutil.rmtree(cache, ignore_errors=True)
+        cache.mkdir(parents=True)
+        stamp.write_text(config.course_package)
+
+
+def mark_asides(app, doctree):
+    """**Note.** at the head of a block quote makes it an aside of the kind note."""
+    for quote in doctree.findall(nodes.block_quote):
+        first = quote.children[0] if quote.children else None
+        strong = first.children[0] if isinstance(first, nodes.paragraph) and first.children else None
+        if isinstance(strong, nodes.strong):
+            opening = strong.astext().lower()
+            kind = next((kind for kind in ASIDES if opening.startswith(kind)), "note")
+            quote["classes"] += ["aside", f"aside-{kind.replace(' ', '-')}"]
+
+
+def label_scrolling_tables(app, doctree):
+    for table in doctree.findall(nodes.table):
+        table["classes"].append("course-table")
+
+
+def page_context(app, pagename, templatename, context, doctree):
+    """Drop unused assets, preload the two text fonts, and link the notebook of a chapter."""
+    for key in ("script_files", "css_files"):
+        context[key] = [asset for asset in context[key] if not any(name in asset_text(asset) for name in UNUSED)]
+    notebook = f"{pagename}.ipynb"
+    theme = app.config.html_theme_options
+    source = f"{theme['repository_url']}/edit/{theme['repository_branch']}/{pagename}.md"
+    context["course_edit"] = source if app.env.doc2path(pagename).endswith(".md") and doctree else None
+    context["course_notebook"] = context["course_colab"] = None
+    if (ROOT / notebook).exists():
+        repository = theme["repository_url"].removeprefix("https://github.com/")
+        context["course_notebook"] = notebook
+        context["course_colab"] = f"https://colab.research.google.com/github/{repository}/blob/main/{notebook}"
+    for font in FONTS:
+        href = context["pathto"](f"_static/fonts/{font}", 1)
+        link = f'\n<link rel="preload" href="{href}" as="font" type="font/woff2" crossorigin>'
+        context["metatags"] = context.get("metatags", "") + link
+
+
+def asset_text(asset):
+    return f"{getattr(asset, 'filename', asset) or ''} {getattr(asset, 'attributes', {}).get('body', '')}".lower()
+
+
+def policy(text):
+    """Everything comes from the site itself; of inline scripts only those that the build wrote, by their hash.
+
+    Style attributes are allowed: KaTeX places the parts of a formula with them.
+    """
+    digests = {base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in SCRIPT.findall(text)}
+    scripts = " ".join(f"'sha256-{digest}'" for digest in sorted(digests))
+    rules = (
+        "default-src 'self'", f"script-src 'self' {scripts}".strip(), "style-src 'self' 'unsafe-inline'",
+        "img-src 'self' data:", "object-src 'none'", "base-uri 'self'", "form-action 'self'",
+    )
+    return f'<meta http-equiv="Content-Security-Policy" content="{"; ".join(rules)}" />'
+
+
+def sized(page, match):
+    """A figure that loads when it comes near, and holds its place until then."""
+    head = (page.parent / match[2]).resolve().read_text(encoding="utf8")[:2000]
+    box = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', head)
+    size = f'width="{round(float(box[1]) * 4 / 3)}" height="{round(float(box[2]) * 4 / 3)}" ' if box else ""
+    return f'<img loading="lazy" {size}{match[1]}src="{match[2]}"'
+
+
+def finish(app, exception):
+    if exception or app.builder.name != "html":
+        return
+    out = Path(app.outdir)
+    for macro in (out / "_static").glob("*webpack-macros.html"):
+        macro.unlink()
+    for notebook in (ROOT / "notebooks").glob("*.ipynb"):
+        (out / "notebooks").mkdir(exist_ok=True)
+        shutil.copy(notebook, out / "notebooks" / notebook.name)
+    for page in out.rglob("*.html"):
+        text = page.read_text(encoding="utf8")
+        if "Content-Security-Policy" in text:  # an earlier build wrote and finished it
+            continue
+        text = IMAGE.sub(lambda match: sized(page, match), THEBE.sub("", ICON_SCRIPT.sub("", text)))
+        page.write_text(text.replace("<head>", f"<head>\n    {policy(text)}", 1), encoding="utf8")
+
+
+def setup(app):
+    os.environ["COURSE_SITE"] = "1"  # the kernels inherit it: figures on a transparent ground
+    app.add_config_value("course_package", "", "env")
+    course_tex.setup(app)
+    course_api.setup(app)
+    app.connect("config-inited", forget_stale_runs)
+    app.connect("doctree-read", mark_asides)
+    app.connect("doctree-read", label_scrolling_tables)
+    app.connect("html-page-context", page_context, priority=900)
+    app.connect("build-finished", finish)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
