@@ -1,0 +1,172 @@
+"""Values that an answer returned: turned into arrays, compared, and described in words."""
+
+import numpy as np
+
+LARGEST = 10**6  # more values than this come from a wrong broadcast; they are not looked at
+POWERS = {"the square of": 2.0, "the square root of": 0.5, "one over": -1.0, "one over the square root of": -0.5}
+
+
+class NotNumbers(str):
+    """What an output is instead of numbers: the end of a sentence that begins with its name."""
+
+
+def to_array(value):
+    """A copy of the value as an array of numbers, or NotNumbers; tensors are turned, never raises."""
+    if value is None or value is ...:
+        return NotNumbers(f"is {value}: not returned yet")
+    if isinstance(value, np.ma.MaskedArray):
+        return NotNumbers("is a masked array; return a plain one")
+    try:
+        array = np.asarray(_plain(value))
+    except Exception:  # ragged lists, tensors that need a gradient inside odd containers, recursive lists, ...
+        return NotNumbers(f"is {_kind(value)} that makes no array of numbers")
+    if array.size > LARGEST:
+        return NotNumbers(f"has shape {array.shape}, far too many values")
+    if array.dtype.kind not in "biufc":
+        return NotNumbers(f"is {_kind(value)}; it must be a number or an array of numbers")
+    return array.copy()
+
+
+def _plain(value):
+    """Tensors as arrays, also those in lists; everything else as it is."""
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    if not hasattr(value, "detach"):
+        return value
+    tensor = value.detach().cpu()
+    try:
+        return tensor.numpy()
+    except TypeError:  # bfloat16, which NumPy lacks
+        return tensor.float().numpy()
+
+
+def _kind(value):
+    word = "array of objects" if isinstance(value, np.ndarray) and value.dtype.kind == "O" else type(value).__name__
+    return f"{'an' if word[0].lower() in 'aeiou' else 'a'} {word}"
+
+
+def tolerance(right):
+    """Half the digits of the type, measured against the largest right value; integers are exact."""
+    if right.dtype.kind in "biu":
+        return 1e-6
+    finite = np.abs(right[np.isfinite(right)])
+    return np.finfo(right.dtype).eps ** 0.5 * (finite.max(initial=0) or 1)
+
+
+def differ(got, right):
+    """Where the values of two arrays of one shape differ; NaN equals NaN."""
+    with np.errstate(all="ignore"):
+        return ~np.isclose(got, right, rtol=0, atol=tolerance(right), equal_nan=True)
+
+
+def close(got, right):
+    """True when both are arrays of one shape and agree; also when both are the same NotNumbers."""
+    if isinstance(got, NotNumbers) or isinstance(right, NotNumbers):
+        return got is right or (isinstance(got, str) and isinstance(right, str) and got == right)
+    return got.shape == right.shape and not differ(got, right).any()
+
+
+def form_problem(got, right):
+    """What is wrong with the kind, shape or type of an output; None when nothing is."""
+    if isinstance(got, NotNumbers):
+        return str(got)
+    if got.shape != right.shape:
+        return f"has shape {got.shape}; it must have {right.shape or '(), a single number'}"
+    floats = "f" in (got.dtype.kind, right.dtype.kind)
+    if right.ndim and (got.dtype != right.dtype if floats else got.dtype.kind.replace("u", "i") != right.dtype.kind):
+        return f"is {got.dtype}; it must be {right.dtype}"
+    return "is complex; it must be real" if got.dtype.kind == "c" != right.dtype.kind else None
+
+
+def value_problem(name, got, right):
+    """How many values differ, and the first of them: its index, found, expected; None when all agree."""
+    wrong = differ(got, right)
+    if not wrong.any():
+        return None
+    at = tuple(map(int, np.argwhere(wrong)[0])) if wrong.ndim else ()
+    found, expected = _two_numbers(got[at].item(), right[at].item())
+    off = abs(float(np.abs(got[at])) - float(np.abs(right[at]))) if got.dtype.kind == "b" else abs(got[at] - right[at])
+    where = f"{name}[{', '.join(map(str, at))}]" if at else name
+    much = f", off by {off:.1e}" if np.isfinite(off) and "." in found + expected else ""
+    count = f"{wrong.sum()} of {wrong.size} values differ; " if wrong.size > 1 else ""
+    return f"{count}{where} is {found}, expected {expected}{much}"
+
+
+def _two_numbers(found, expected):
+    """Both printed with as few digits as tell them apart."""
+    if isinstance(found, (bool, int)) and isinstance(expected, (bool, int)):
+        return str(found), str(expected)
+    for digits in (6, 9, 12, 17):
+        pair = f"{found:.{digits}g}", f"{expected:.{digits}g}"
+        if pair[0] != pair[1]:
+            break
+    return pair
+
+
+def relation(pairs, sizes):
+    """How wrong values relate to the right ones when they do so simply, in every case alike.
+
+    Args:
+        pairs: (got, right) of one output, a pair for each case.
+        sizes: for each case the sizes of its arguments, {"x.shape[0]": 4, ...}.
+    Returns:
+        the end of a sentence that begins with the name of the output, or None.
+    """
+    if not all(np.isfinite(got).all() for got, _ in pairs):
+        return "has NaN or infinite values"
+    flat = [(_floating(got), _floating(right)) for got, right in pairs if right.size]
+    if not flat or sum(right.size for _, right in flat) < 3:
+        return None
+    with np.errstate(all="ignore"):
+        return _ratio(flat, sizes) or _shift(flat) or _power(flat) or _turned(pairs)
+
+
+def _floating(array):
+    return array.ravel() if array.dtype.kind in "fc" else array.ravel().astype(float)
+
+
+def _ratio(flat, sizes):
+    known = [(np.vdot(right, got).real / np.vdot(right, right).real, size)
+             for (got, right), size in zip(flat, sizes) if right.any()]
+    ratios = [ratio for ratio, _ in known]
+    if not all(map(_proportional, flat)) or not known or not all(ratios):
+        return None
+    if _alike(ratios, [-1] * len(ratios)):
+        return "has its sign flipped"
+    for name in sizes[0]:
+        counts = [size.get(name, 0) for _, size in known]
+        if min(counts) > 1 and _alike(ratios, counts):
+            return f"is {name} times too large in every case: a sum where a mean belongs?"
+        if min(counts) > 1 and _alike(ratios, [1 / count for count in counts]):
+            return f"is {name} times too small in every case: a mean where a sum belongs?"
+    return f"is {ratios[0]:.6g} times the right value everywhere" if _alike(ratios, ratios[:1] * len(ratios)) else None
+
+
+def _proportional(pair):
+    got, right = pair
+    scale = np.vdot(right, got) / np.vdot(right, right) if right.any() else 0
+    return close(got, right * right.dtype.type(scale))
+
+
+def _alike(ratios, expected):
+    return np.allclose(ratios, expected, rtol=1e-4, atol=0)
+
+
+def _shift(flat):
+    shift = float((flat[0][0] - flat[0][1]).real.mean())
+    if all(close(got, right + right.dtype.type(shift)) for got, right in flat):
+        return f"is {abs(shift):.6g} too {'large' if shift > 0 else 'small'} everywhere"
+    return None
+
+
+def _power(flat):
+    for words, power in POWERS.items():
+        if all(np.isfinite(right**power).all() and close(got, right**power) for got, right in flat):
+            return f"is {words} the right value"
+    return None
+
+
+def _turned(pairs):
+    if all(got.ndim == 2 and got.shape == right.shape and close(got, right.T) for got, right in pairs):
+        return "has its rows and columns exchanged"
+    return None
