@@ -1,0 +1,64 @@
+"""Is this the gradient?  Central differences along random directions say so."""
+
+import numpy as np
+
+DIRECTIONS, STEP = 8, 1e-5
+
+
+def check_vjp(f, backward, *args, seed=0):
+    """Largest relative error of a backward pass, against central differences of its forward pass.
+
+        L(args)  = sum(dy * y)
+        numeric  = (L(a + h v) - L(a - h v)) / 2h,   analytic = sum(da * v)
+        error    = |numeric - analytic| / max(|numeric|, norm(da))
+
+    for each argument a and several random directions v.  In float64 a right
+    gradient of a smooth function gives about 1e-9, a wrong one seldom less than
+    1e-6.  dy is random, because dy = 1 hides mistakes: all that a normalizer
+    then returns is 0.  For the same reason give it data off centre and a random
+    gamma; and an eps that matters (0.1), if eps is to be checked.
+
+    Args:
+        f: function of the args that returns y and a cache, as the layers of the
+            course do; `lambda x: whiten(x, eps=0.1)` fixes an option.
+        backward: function of dy and that cache that returns one gradient, or a
+            tuple of them, one per argument.
+        args: float64 arrays.
+        seed: of the directions and of dy.
+    Returns:
+        the largest error, a float.  NaN, if one occurs, is the largest.
+    Raises:
+        TypeError: an argument is not float64: differences in float32 have three digits.
+        ValueError: backward returns another number of gradients than there are
+            arguments, or one of another shape.
+    """
+    args = [np.asarray(a) for a in args]
+    for number, a in enumerate(args):
+        if a.dtype != np.float64:
+            raise TypeError(f"argument {number} is {a.dtype}; differences need float64")
+    rng = np.random.default_rng(seed)
+    y, cache = f(*args)
+    dy = rng.standard_normal(y.shape)
+    gradients = _gradients(backward(dy, cache), args)
+    errors = []
+    for number, (a, da) in enumerate(zip(args, gradients)):
+        for _ in range(DIRECTIONS):
+            v = rng.standard_normal(a.shape)
+            ahead, behind = (f(*args[:number], a + h * v, *args[number + 1:])[0] for h in (STEP, -STEP))
+            numeric, analytic = np.sum(dy * (ahead - behind)) / (2 * STEP), np.sum(da * v)
+            errors.append(_relative(numeric - analytic, max(abs(numeric), np.linalg.norm(da))))
+    return float(np.max(errors))
+
+
+def _gradients(found, args):
+    found = found if isinstance(found, tuple) else (found,)
+    if len(found) != len(args):
+        raise ValueError(f"backward returned {len(found)} gradients for {len(args)} arguments")
+    for number, (a, da) in enumerate(zip(args, found)):
+        if np.shape(da) != a.shape:
+            raise ValueError(f"argument {number} has shape {a.shape}, but its gradient has {np.shape(da)}")
+    return found
+
+
+def _relative(difference, size):
+    return 0.0 if difference == 0 else abs(difference) / size
