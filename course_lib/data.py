@@ -69,7 +69,7 @@ def glyphs(*, train=3000, test=1000, standardized=True, seed=0):
     y = np.arange(train + test) % 10
     outlines = _outlines()
     fonts = rng.integers(len(FONTS), size=len(y))
-    x = np.stack([_draw(outlines[font][digit], rng) for font, digit in zip(fonts, y)])
+    x = np.stack([_draw(outlines[font][digit], rng) for font, digit in zip(fonts, y, strict=True)])
     x = np.clip(x + rng.normal(0, 0.1, x.shape), 0, 1)
     return _split(x, y, train, standardized, rng)
 
@@ -173,7 +173,8 @@ def _outlines():
         paths = [TextPath((0, 0), str(digit), size=24, prop=properties) for digit in range(10)]
         boxes = [path.get_extents() for path in paths]
         outlines.append([
-            Affine2D().translate(-(b.x0 + b.x1) / 2, -(b.y0 + b.y1) / 2).transform_path(p) for p, b in zip(paths, boxes)
+            Affine2D().translate(-(b.x0 + b.x1) / 2, -(b.y0 + b.y1) / 2).transform_path(path)
+            for path, b in zip(paths, boxes, strict=True)
         ])
     return outlines
 

@@ -10,12 +10,12 @@ def check_vjp(f, backward, *args, seed=0):
 
         L(args)  = sum(dy * y)
         numeric  = (L(a + h v) - L(a - h v)) / 2h,   analytic = sum(da * v)
-        error    = |numeric - analytic| / max(|numeric|, norm(da))
+        error    = |numeric - analytic| / max(|numeric|, norm(da), norm(dy) / 1000)
 
     for each argument a and several random directions v.  In float64 a right
     gradient of a smooth function gives about 1e-9, a wrong one seldom less than
     1e-6.  dy is random, because dy = 1 hides mistakes: all that a normalizer
-    then returns is 0.  For the same reason give it data off centre and a random
+    then returns is 0; where da is 0, norm(dy) gives the scale.  For the same reason give it data off centre and a random
     gamma; and an eps that matters (0.1), if eps is to be checked.
 
     Args:
@@ -41,12 +41,12 @@ def check_vjp(f, backward, *args, seed=0):
     dy = rng.standard_normal(y.shape)
     gradients = _gradients(backward(dy, cache), args)
     errors = []
-    for number, (a, da) in enumerate(zip(args, gradients)):
+    for number, (a, da) in enumerate(zip(args, gradients, strict=True)):
         for _ in range(DIRECTIONS):
             v = rng.standard_normal(a.shape)
             ahead, behind = (f(*args[:number], a + h * v, *args[number + 1:])[0] for h in (STEP, -STEP))
             numeric, analytic = np.sum(dy * (ahead - behind)) / (2 * STEP), np.sum(da * v)
-            errors.append(_relative(numeric - analytic, max(abs(numeric), np.linalg.norm(da))))
+            errors.append(abs(numeric - analytic) / max(abs(numeric), np.linalg.norm(da), np.linalg.norm(dy) / 1000))
     return float(np.max(errors))
 
 
@@ -54,11 +54,7 @@ def _gradients(found, args):
     found = found if isinstance(found, tuple) else (found,)
     if len(found) != len(args):
         raise ValueError(f"backward returned {len(found)} gradients for {len(args)} arguments")
-    for number, (a, da) in enumerate(zip(args, found)):
+    for number, (a, da) in enumerate(zip(args, found, strict=True)):
         if np.shape(da) != a.shape:
             raise ValueError(f"argument {number} has shape {a.shape}, but its gradient has {np.shape(da)}")
     return found
-
-
-def _relative(difference, size):
-    return 0.0 if difference == 0 else abs(difference) / size

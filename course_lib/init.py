@@ -55,7 +55,7 @@ def lecun_normal(rng, fan_in, fan_out):
     """W ~ N(0, 1 / fan_in): a linear layer keeps the variance on the way forward.
 
     Args, Returns, Raises: as `normal`.
-    Source: LeCun, Bottou, Orr & Mueller 1998, section 4.6.
+    Source: LeCun, Bottou, Orr & Müller 1998.
     """
     _require_fans(fan_in, fan_out)
     return rng.normal(0.0, np.sqrt(1 / fan_in), (fan_in, fan_out))
@@ -65,7 +65,7 @@ def xavier_normal(rng, fan_in, fan_out, *, gain=1.0):
     """W ~ N(0, gain**2 * 2 / (fan_in + fan_out)): a compromise between forward and backward.
 
     Args, Returns, Raises: as `normal`; gain corrects for the activation (torch: 5/3 for tanh).
-    Source: Glorot & Bengio 2010, Eq. 12.
+    Source: Glorot & Bengio 2010, with a normal law.
     """
     _require_fans(fan_in, fan_out)
     return rng.normal(0.0, gain * np.sqrt(2 / (fan_in + fan_out)), (fan_in, fan_out))
@@ -86,7 +86,7 @@ def he_normal(rng, fan_in, fan_out, *, negative_slope=0.0):
     """W ~ N(0, 2 / ((1 + a**2) * fan_in)): makes up for the half that a ReLU throws away.
 
     Args, Returns, Raises: as `normal`; negative_slope is a, that of a leaky ReLU.
-    Source: He, Zhang, Ren & Sun 2015, Eq. 10 and 15.
+    Source: He, Zhang, Ren & Sun 2015, section 2.2.
     """
     _require_fans(fan_in, fan_out)
     return rng.normal(0.0, np.sqrt(2 / ((1 + negative_slope**2) * fan_in)), (fan_in, fan_out))
@@ -96,7 +96,7 @@ def he_uniform(rng, fan_in, fan_out, *, negative_slope=0.0):
     """W ~ U(-b, b), b = sqrt(6 / ((1 + a**2) * fan_in)): the variance of `he_normal`.
 
     Args, Returns, Raises: as `he_normal`.
-    Source: He, Zhang, Ren & Sun 2015, Eq. 10 and 15, with a uniform law.
+    Source: He, Zhang, Ren & Sun 2015, section 2.2, with a uniform law.
     """
     _require_fans(fan_in, fan_out)
     bound = np.sqrt(6 / ((1 + negative_slope**2) * fan_in))
@@ -134,7 +134,7 @@ def lsuv(weights, x, activation):
         the new weights, a list.
     Raises:
         ValueError: the activation is unknown, or a layer's pre-activations are constant.
-    Source: Mishkin & Matas 2016, Algorithm 1.
+    Source: Mishkin & Matas 2016.
     """
     function, _ = _activation(activation)
     scaled, h = [], x
@@ -170,14 +170,14 @@ def predicted_variances(widths, weight_vars, activation, *, x_mean_square=1.0):
     Raises:
         ValueError: the activation is unknown, or there is not one variance per
             layer.
-    Source: He et al. 2015, Eq. 7 and 13, for ReLU; Poole et al. 2016 and
+    Source: He et al. 2015, section 2.2, for ReLU; Poole et al. 2016 and
         Schoenholz et al. 2017 for any activation.
     """
     function, derivative = _activation(activation)
     if len(weight_vars) != len(widths) - 1:
         raise ValueError(f"{len(widths)} widths make {len(widths) - 1} layers, not {len(weight_vars)}")
     q, h_var, slope, mean_square = [], [], [], x_mean_square
-    for fan_in, v in zip(widths, weight_vars):
+    for fan_in, v in zip(widths[:-1], weight_vars, strict=True):
         q.append(fan_in * v * mean_square)
         mean_square = _expect(lambda z: function(z) ** 2, q[-1])
         h_var.append(mean_square - _expect(function, q[-1]) ** 2)
@@ -208,7 +208,7 @@ def measured_variances(weights, x, activation, dh):
         h = function(zs[-1])
         h_var.append(h.var())
     g = []
-    for w, z in zip(reversed(weights), reversed(zs)):
+    for w, z in zip(reversed(weights), reversed(zs), strict=True):
         dz = dh * derivative(z)
         g.insert(0, np.mean(dz**2))
         dh = dz @ w.T

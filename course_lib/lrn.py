@@ -10,6 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .norms import _at_least_2d
+from .standardize import require_floating
+from .sums import widen
+
 BLOCK = 2**16  # entries worked on at once: a few arrays of 256 kB stay in the cache of a core
 
 
@@ -44,19 +48,20 @@ def local_response_norm(x, *, size=5, k=2.0, alpha=1e-4, beta=0.75):
         beta: exponent of the bracket.
     Returns:
         y with the shape and type of x, and the cache for
-        `local_response_norm_backward`, which holds x itself, not a copy.
+        `local_response_norm_backward`, which may hold x itself, not a copy.
     Raises:
         TypeError: x is not of a floating type.
         ValueError: x has fewer than 2 axes, size is not a positive integer, or
             k or alpha is negative.
     Source: Krizhevsky, Sutskever & Hinton 2012, section 3.3.
     """
-    x = _responses(x)
+    x = _at_least_2d(x)
+    require_floating(x=x)
     if size != int(size) or size < 1:
         raise ValueError(f"size is the number of channels in the window, an integer of 1 or more; got {size}")
-    if k < 0 or alpha < 0:
-        raise ValueError(f"k and alpha must not be negative, got k = {k} and alpha = {alpha}")
-    wide = x.astype(np.promote_types(x.dtype, np.float32), copy=False)
+    if not (k >= 0 and alpha >= 0):
+        raise ValueError(f"k and alpha must be 0 or more, got k = {k} and alpha = {alpha}")
+    wide = widen(x)
     y, t = np.empty_like(wide), np.empty_like(wide)
     for some in _blocks(wide):
         t[some] = k + alpha * _window_sum(np.square(wide[some]), left=size // 2, right=(size - 1) // 2)
@@ -79,9 +84,11 @@ def local_response_norm_backward(dy, cache):
     Returns:
         dx, with the shape and type of x.
     Raises:
+        TypeError: dy is not of a floating type.
         ValueError: dy has another shape than x.
     """
     x, t, size, alpha, beta, dtype = cache
+    require_floating(dy=dy)
     if dy.shape != x.shape:
         raise ValueError(f"dy has shape {dy.shape}, but y had {x.shape}")
     dx = np.empty_like(x)
@@ -108,20 +115,21 @@ def divisive_norm(x, weights, *, sigma, exponent=2.0):
     Returns:
         y, with the shape and type of x.
     Raises:
-        TypeError: x is not of a floating type.
+        TypeError: x or weights is not of a floating type.
         ValueError: x has fewer than 2 axes or a negative entry, weights is not
             (C, C), or sigma is negative.
     Source: Carandini & Heeger 2012, Eq. 10; Heeger 1992 for n = 2.
     """
-    x, weights = _responses(x), np.asarray(weights)
+    x, weights = _at_least_2d(x), np.asarray(weights)
+    require_floating(x=x, weights=weights)
     channels = x.shape[1]
     if weights.shape != (channels, channels):
         raise ValueError(f"weights has shape {weights.shape}; x of shape {x.shape} needs {(channels, channels)}")
     if np.any(x < 0):
         raise ValueError(f"x holds {np.nanmin(x):.4g}; a drive is a rectified response, 0 or more")
-    if sigma < 0:
-        raise ValueError(f"sigma must not be negative, got {sigma}")
-    power = x.astype(np.promote_types(x.dtype, np.float32), copy=False) ** exponent
+    if not sigma >= 0:
+        raise ValueError(f"sigma must be 0 or more, got {sigma}")
+    power = widen(x) ** exponent
     pool = np.moveaxis(np.tensordot(power, weights.astype(power.dtype), axes=(1, 1)), -1, 1)
     return (power / (sigma**exponent + pool)).astype(x.dtype, copy=False)
 
@@ -148,12 +156,3 @@ def _blocks(x):
     """Slices of samples that stay in the cache from one step to the next."""
     samples = max(1, BLOCK // max(1, prod(x.shape[1:])))
     return [slice(i, i + samples) for i in range(0, len(x), samples)]
-
-
-def _responses(x):
-    x = np.asarray(x)
-    if not np.issubdtype(x.dtype, np.floating):
-        raise TypeError(f"x is {x.dtype}; normalization needs a floating type")
-    if x.ndim < 2:
-        raise ValueError(f"x has shape {x.shape}; it needs a sample axis and a channel axis, (N, C, *S)")
-    return x

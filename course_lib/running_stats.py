@@ -13,7 +13,9 @@ from math import prod
 
 import numpy as np
 
-from .sums import mean, short_buffers, total
+from .norms import _at_least_2d
+from .standardize import require_floating
+from .sums import mean, short_buffers, total, widen
 
 
 class _RunningStats:
@@ -33,7 +35,7 @@ class _RunningStats:
             ValueError: x has another number of channels than before, or one
                 value per channel.
         """
-        x = np.asarray(x)
+        x = _at_least_2d(x)
         self._require_batch(x)
         if x.size == 0:
             return
@@ -43,10 +45,7 @@ class _RunningStats:
         self.var = (1 - weight) * self.var + weight * var_of_batch
 
     def _require_batch(self, x):
-        if not np.issubdtype(x.dtype, np.floating):
-            raise TypeError(f"x is {x.dtype}; normalization needs a floating type")
-        if x.ndim < 2:
-            raise ValueError(f"x has shape {x.shape}; it needs a sample axis and a channel axis, (N, C, *S)")
+        require_floating(x=x)
         if self.batches and x.shape[1] != len(self.mean):
             raise ValueError(f"x has {x.shape[1]} channels; the batches before had {len(self.mean)}")
         if x.size and x.size == x.shape[1]:
@@ -126,17 +125,14 @@ def batch_norm_inference(x, gamma, beta, mean, var, *, eps=1e-5):
         ValueError: one of the four is not (C,), or var or eps is negative.
     Source: Ioffe & Szegedy 2015, Algorithm 2, line 11.
     """
-    x = np.asarray(x)
-    if not np.issubdtype(x.dtype, np.floating):
-        raise TypeError(f"x is {x.dtype}; normalization needs a floating type")
-    if x.ndim < 2:
-        raise ValueError(f"x has shape {x.shape}; it needs a sample axis and a channel axis, (N, C, *S)")
+    x = _at_least_2d(x)
+    require_floating(x=x)
     scale, beta, mean = _affine(gamma, beta, mean, var, eps, x.shape[1], "x", x.shape)
-    wide = np.promote_types(x.dtype, np.float32)
+    wide = widen(x)
     per_channel = (-1,) + (1,) * (x.ndim - 2)
-    near = mean.astype(wide)
+    near = mean.astype(wide.dtype)
     with short_buffers():
-        y = x - near.reshape(per_channel)
+        y = wide - near.reshape(per_channel)
         y -= (mean - near).reshape(per_channel)
         y *= scale.reshape(per_channel)
         y += beta.reshape(per_channel)
@@ -163,8 +159,7 @@ def fold_batch_norm(weight, bias, gamma, beta, mean, var, *, eps=1e-5):
     Source: Ioffe & Szegedy 2015, Algorithm 2, line 11, put into the layer before.
     """
     weight = np.asarray(weight)
-    if not np.issubdtype(weight.dtype, np.floating):
-        raise TypeError(f"weight is {weight.dtype}; folding needs a floating type")
+    require_floating(weight=weight)
     if weight.ndim < 2:
         raise ValueError(f"weight has shape {weight.shape}; it needs (out, in) or (out, in, *k)")
     out = len(weight)
@@ -179,7 +174,7 @@ def _moments(x):
     """Mean and unbiased variance of each channel, (C,) in float64, centred twice as in `standardize`."""
     axes = (0, *range(2, x.ndim))
     count = prod(x.shape[axis] for axis in axes)
-    wide = x.astype(np.promote_types(x.dtype, np.float32), copy=False)
+    wide = widen(x)
     first = mean(wide, axes)
     with short_buffers():
         x_centered = wide - first
@@ -193,8 +188,8 @@ def _affine(gamma, beta, mean, var, eps, channels, name, shape):
     """scale, beta and mean in float64, from statistics that fit."""
     gamma, beta, mean, var = (np.asarray(p, dtype=np.float64) for p in (gamma, beta, mean, var))
     _require_shape(channels, name, shape, gamma=gamma, beta=beta, mean=mean, var=var)
-    if np.any(var < 0) or eps < 0:
-        raise ValueError(f"var and eps must not be negative, got a var of {var.min():.4g} and eps = {eps}")
+    if np.any(var < 0) or not eps >= 0:
+        raise ValueError(f"var and eps must be 0 or more, got a var of {np.min(var):.4g} and eps = {eps}")
     return gamma / np.sqrt(var + eps), beta, mean
 
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .standardize import require_floating
 from .sums import mean
 
 
@@ -85,11 +86,13 @@ def whiten_backward(dy, cache):
     Returns:
         dx, with the shape and type of dy.
     Raises:
+        TypeError: dy is not of a floating type.
         ValueError: dy has another shape than x, or method was "pca" and two
             variances are equal, so that there is no gradient.
     Source: own derivation; Huang et al. 2018 train through ZCA, by way of the eigenvectors.
     """
     z, to_z, rotation, share = cache
+    require_floating(dy=dy)
     if dy.shape != z.shape:
         raise ValueError(f"dy has shape {dy.shape}, but y had {z.shape}")
     if np.isinf(share).any():
@@ -134,16 +137,15 @@ def _principal_axes(cov):
 
 
 def _require_samples(x, method, eps):
-    if not np.issubdtype(x.dtype, np.floating):
-        raise TypeError(f"x is {x.dtype}; whitening needs a floating type")
+    require_floating(x=x)
     if x.ndim != 2:
         raise ValueError(f"x has shape {x.shape}; whitening needs rows of samples, (N, D)")
     if len(x) == 1:
         raise ValueError(f"x of shape {x.shape} has 1 sample; a covariance needs 2 or more")
     if method not in _METHODS:
         raise ValueError(f"method is {method!r}; choose one of {', '.join(_METHODS)}")
-    if eps < 0:
-        raise ValueError(f"eps must not be negative, got {eps}")
+    if not eps >= 0:
+        raise ValueError(f"eps must be 0 or more, got {eps}")
 
 
 def _require_full_rank(cov, n):
