@@ -95,13 +95,13 @@ class Exercise:
             return Report(self.name, "wrong", (problem,))
         runs = self.run_cases(answer)
         if runs[0].unwritten:
-            return Report(self.name, "not started", reasons=(f'no idea? hint("{self.name}")',))
+            return Report(self.name, "not started", (f'no idea? hint("{self.name}")',))
         for number, (got, (label, _, right)) in enumerate(zip(runs, self.tried), start=1):
             if problems := self.problems(got, right):
                 facts = f"case {number} of {len(runs)}: {label}", *problems, *got.said
+                further = f'next: hint("{self.name}"), or run {self.name}(*case("{self.name}", {number}))'
                 found = recognised(self, runs)
-                reasons = [f"mistake: {first_line(key)}" for key in found] or self._other_reasons(runs)
-                further = f'to go on: hint("{self.name}"), or try your function on case("{self.name}", {number})'
+                reasons = _in_turn(found) or self._other_reasons(runs)
                 return Report(self.name, "wrong", facts, (*reasons, further), tuple(found))
         return Report(self.name, "right", (f"{len(runs)} cases",))
 
@@ -161,11 +161,16 @@ def first_line(key) -> str:
     return key if isinstance(key, str) else key[0]
 
 
+def _in_turn(found):
+    if len(found) == 1:
+        return [f"mistake: {first_line(found[0])}"]
+    return [f"mistake {k}: {first_line(key)}" for k, key in enumerate(found, start=1)]
+
+
 def _problem(name, got, right):
     if problem := form_problem(got, right):
         return f"{name} {problem}"
-    problem = value_problem(name, got, right)
-    return f"{name}: {problem}" if problem else None
+    return value_problem(name, got, right)
 
 
 def _some(got):

@@ -36,6 +36,8 @@ def run(function, args, single):
         with warnings.catch_warnings(record=True) as warned, np.errstate(), contextlib.redirect_stdout(printed):
             warnings.simplefilter("always")
             value = function(*given)
+            if inspect.iscoroutine(value):
+                value.close()  # else Python complains later that nobody awaited it
             outputs = _outputs(value, single)
     except KeyboardInterrupt:
         raise  # the learner stops an endless loop

@@ -84,12 +84,13 @@ def value_problem(name, got, right):
     if not wrong.any():
         return None
     at = tuple(map(int, np.argwhere(wrong)[0])) if wrong.ndim else ()
-    found, expected = _two_numbers(got[at].item(), right[at].item())
-    off = abs(float(np.abs(got[at])) - float(np.abs(right[at]))) if got.dtype.kind == "b" else abs(got[at] - right[at])
+    found, expected = got[at].item(), right[at].item()
+    off = abs(found - expected)
+    much = f", off by {off:.1e}" if right.dtype.kind in "fc" and np.isfinite(off) else ""
+    found, expected = _two_numbers(found, expected)
     where = f"{name}[{', '.join(map(str, at))}]" if at else name
-    much = f", off by {off:.1e}" if np.isfinite(off) and "." in found + expected else ""
-    count = f"{wrong.sum()} of {wrong.size} values differ; " if wrong.size > 1 else ""
-    return f"{count}{where} is {found}, expected {expected}{much}"
+    count = f"; {wrong.sum()} of {wrong.size} values differ" if wrong.size > 1 else ""
+    return f"{where} is {found}, expected {expected}{much}{count}"
 
 
 def _two_numbers(found, expected):
