@@ -14,6 +14,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy loads its BLAS
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import ctypes
 import sys
 import time
 import tracemalloc
@@ -176,9 +177,18 @@ def against_torch(rounds):
     row("local response, torch", MAPS, "fwd+bwd", *race([our_both, torch_both], rounds))
 
 
+def keep_freed_memory():
+    """Let the C library keep what is freed (glibc only): else a time is mostly the system clearing fresh pages."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", lambda *_: None)
+    m_trim_threshold, m_mmap_threshold = -1, -3
+    mallopt(m_mmap_threshold, 2**30)
+    mallopt(m_trim_threshold, 2**31 - 1)
+
+
 def main():
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 7
     torch.set_num_threads(1)
+    keep_freed_memory()
     print(f"{'layer':<22}{'shape':<18}{'pass':<9}{'ours ms':>9}{'rival':>9}{'ratio':>8}")
     against_textbook(rounds)
     against_torch(rounds)

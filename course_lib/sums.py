@@ -10,7 +10,9 @@ from math import prod
 
 import numpy as np
 
-ROW, COLUMN = 4096, 128  # terms summed in the type of the array: BLAS adds in parallel lanes, einsum one by one
+# Terms summed in the type of the array, before float64 takes over.  BLAS adds in
+# 16 or more parallel lanes, einsum one term after the other.
+ROW, COLUMN = 2048, 64
 
 
 def widen(a):

@@ -1,12 +1,14 @@
 """Settings of all tests: reproducible examples, one thread, nothing written into the tree."""
 
 import os
+import tempfile
 
 # NumPy's and torch's thread pools read these when they load.  On the two cores
 # of a test machine a second thread costs more than it brings, and the sums of
 # two threads differ in the last digit.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", os.path.join(tempfile.gettempdir(), "course-hypothesis"))
 
 import pytest
 from hypothesis import settings
