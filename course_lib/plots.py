@@ -83,8 +83,8 @@ def neurons_before_after(x, y):
             panel.plot(column.mean(), j, "|", color=INK, ms=16, mew=2)
         panel.set(title=title, xlabel="value", ylim=(len(x.T) - 0.5, -0.5))
         panel.spines["left"].set_visible(False)
+        panel.tick_params(left=False)
     panels[0].set_yticks(range(len(x.T)), [f"neuron {j + 1}" for j in range(len(x.T))])
-    panels[0].tick_params(left=False)
     return fig
 
 
@@ -129,11 +129,11 @@ def batch_norm_graph():
     """The computation graph of batch norm: three roads lead from x to x_hat."""
     fig, panel = plt.subplots(figsize=(WIDTH, 3.7))
     plt.close(fig)
-    places = {"x": (0.3, 2), r"$\mu$": (1.5, 3.3), r"$\sigma^2$": (2.8, 3.3), r"$\hat x$": (4.1, 2), "y": (5.3, 2),
-              "L": (6.4, 2), r"$\gamma$": (4.6, 0.7), r"$\beta$": (5.9, 0.7)}
-    roads = [("x", r"$\hat x$", 0), ("x", r"$\mu$", 1), (r"$\mu$", r"$\hat x$", 1), ("x", r"$\sigma^2$", 2),
-             (r"$\mu$", r"$\sigma^2$", None), (r"$\sigma^2$", r"$\hat x$", 2), (r"$\hat x$", "y", None), ("y", "L", None),
-             (r"$\gamma$", "y", None), (r"$\beta$", "y", None)]
+    mu, var, x_hat, gamma, beta = r"$\mu$", r"$\sigma^2$", r"$\hat x$", r"$\gamma$", r"$\beta$"
+    places = {"x": (0.3, 2), mu: (1.5, 3.3), var: (2.8, 3.3), x_hat: (4.1, 2), "y": (5.3, 2), "L": (6.4, 2),
+              gamma: (4.6, 0.7), beta: (5.9, 0.7)}
+    roads = [("x", x_hat, 0), ("x", mu, 1), (mu, x_hat, 1), ("x", var, 2), (var, x_hat, 2), (mu, var, None),
+             (x_hat, "y", None), ("y", "L", None), (gamma, "y", None), (beta, "y", None)]
     for start, end, road in roads:
         color = INK if road is None else COLORS[road]
         panel.annotate("", places[end], places[start], arrowprops={
@@ -141,8 +141,9 @@ def batch_norm_graph():
     for name, (across, up) in places.items():
         panel.plot(across, up, "o", ms=29, mfc="none", mec=INK, mew=1.2)
         panel.text(across, up, name, ha="center", va="center", fontsize=13)
-    for text, across, up, road in [("straight", 2.2, 1.72, 0), ("by the mean", 0.1, 2.95, 1), ("by the variance", 3.6, 3.0, 2)]:
-        panel.text(across, up, text, color=COLORS[road])
+    for text, place, road in [("straight", (2.2, 1.7), 0), ("by the mean", (-0.2, 3.4), 1),
+                              ("by the variance", (3.6, 3.0), 2)]:
+        panel.text(*place, text, color=COLORS[road])
     panel.set(xlim=(-0.3, 6.8), ylim=(0.2, 3.8))
     panel.set_axis_off()
     return fig
@@ -184,7 +185,7 @@ def tangent_gradients(points, steps, radius):
     panel.plot(radius * np.cos(angle), radius * np.sin(angle), color=COLORS[0])
     panel.quiver(*points.T, *steps.T, color=COLORS[1], angles="xy", scale_units="xy", scale=1, width=0.008)
     panel.plot(*points.T, "o", color=INK, ms=5)
-    panel.text(0, 0.15 * radius, "mean 0,\nvariance 1", color=COLORS[0], ha="center")
+    panel.text(0.15 * radius, 1.15 * radius, "mean 0,\nvariance 1", color=COLORS[0], ha="center")
     panel.set(aspect="equal")
     panel.set_axis_off()
     return fig
