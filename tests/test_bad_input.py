@@ -1,0 +1,204 @@
+"""Bad input gets an error that says what is wrong, with both numbers; NaN and infinity are never hidden.
+
+The table is the one of the other frameworks' answers, where many are silent or
+name neither number: a wrong number of channels, groups that do not divide,
+one value per slice, integers, ranks and shapes that do not fit.
+"""
+
+import re
+
+import numpy as np
+import pytest
+
+import course_lib as ours
+
+X = np.random.default_rng(0).standard_normal((5, 4, 3))
+CHANNEL_LAYERS = {
+    "batch_norm": ours.batch_norm,
+    "instance_norm": ours.instance_norm,
+    "group_norm": lambda x, gamma, beta, eps=1e-5: ours.group_norm(x, gamma, beta, groups=2, eps=eps),
+    "filter_response_norm": ours.filter_response_norm,
+}
+LAYERS = {
+    **CHANNEL_LAYERS,
+    "layer_norm": lambda x, gamma, beta, eps=1e-5: ours.layer_norm(x, gamma[:3], beta[:3], eps=eps),
+    "rms_norm": lambda x, gamma, beta, eps=1e-5: ours.rms_norm(x, gamma[:3], eps=eps),
+}
+channel_layers = pytest.mark.parametrize("run", CHANNEL_LAYERS.values(), ids=CHANNEL_LAYERS)
+layers = pytest.mark.parametrize("run", LAYERS.values(), ids=LAYERS)
+ONES = np.ones(4)
+
+
+def refuses(error, message):
+    """The error with exactly this message."""
+    return pytest.raises(error, match=f"^{re.escape(message)}$")
+
+
+@channel_layers
+def test_wrong_number_of_channels_is_told(run):
+    with refuses(ValueError, "x has 4 channels; gamma has shape (3,), not (4,)"):
+        run(X, np.ones(3), ONES)
+    with refuses(ValueError, "x has 4 channels; beta has shape (6,), not (4,)"):
+        run(X, ONES, np.ones(6))
+
+
+@channel_layers
+def test_parameters_that_would_broadcast_are_refused(run):
+    """A scalar, or one value for all channels, or a column, would compute something, and not what was meant."""
+    for gamma, shape in ((1.0, "()"), (np.ones(1), "(1,)"), (np.ones((4, 1)), "(4, 1)")):
+        with refuses(ValueError, f"x has 4 channels; gamma has shape {shape}, not (4,)"):
+            run(X, gamma, ONES)
+
+
+def test_learned_eps_of_another_shape_is_refused():
+    with refuses(ValueError, "x has 4 channels; eps has shape (3,), not (4,)"):
+        ours.filter_response_norm(X, ONES, ONES, eps=np.ones(3))
+
+
+@pytest.mark.parametrize("groups, channels", [(3, 10), (4, 6), (7, 6), (0, 6), (-2, 6)])
+def test_groups_that_do_not_divide_the_channels_are_refused(groups, channels):
+    gamma = np.ones(channels)
+    with refuses(ValueError, f"groups ({groups}) must divide the number of channels ({channels})"):
+        ours.group_norm(np.ones((2, channels, 3)), gamma, gamma, groups=groups)
+
+
+@pytest.mark.parametrize("call, shape, axes", [
+    (lambda: ours.batch_norm(X[:1, :, 0], ONES, ONES), "(1, 4)", "(0,)"),
+    (lambda: ours.batch_norm(X[:1, :, :1], ONES, ONES), "(1, 4, 1)", "(0, 2)"),
+    (lambda: ours.instance_norm(X[:, :, :1], ONES, ONES), "(5, 4, 1)", "(2,)"),
+    (lambda: ours.instance_norm(X[:, :, 0], ONES, ONES), "(5, 4)", "()"),
+    (lambda: ours.group_norm(X[:, :, 0], ONES, ONES, groups=4), "(5, 4, 1)", "(2,)"),
+    (lambda: ours.layer_norm(X[:, :, :1], np.ones(1), np.ones(1)), "(5, 4, 1)", "(2,)"),
+    (lambda: ours.standardize(X, ()), "(5, 4, 3)", "()"),
+], ids=["batch", "batch 1x1", "instance 1x1", "instance without space", "group", "layer", "standardize"])
+def test_one_value_per_slice_is_refused(call, shape, axes):
+    """x - mean(x) would be 0, and the layer would return beta whatever x is."""
+    with refuses(ValueError, f"x of shape {shape} has 1 value per slice along axes {axes}; a variance needs 2 or more"):
+        call()
+
+
+def test_one_value_per_slice_is_fine_without_centring():
+    ours.rms_norm(X[:, :, :1], np.ones(1))
+    ours.filter_response_norm(X[:, :, 0], ONES, ONES)
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.int32, np.uint8, bool, np.complex64])
+@layers
+def test_x_that_is_not_floating_is_refused(run, dtype):
+    with refuses(TypeError, f"x is {np.dtype(dtype)}; normalization needs a floating type"):
+        run(np.ones(X.shape, dtype), ONES, ONES)
+
+
+@layers
+def test_integer_parameters_are_refused(run):
+    """Their gradients would be cut off to integers."""
+    with refuses(TypeError, "gamma is int64; normalization needs a floating type"):
+        run(X, np.ones(4, np.int64), ONES)
+
+
+@pytest.mark.parametrize("run", [v for k, v in LAYERS.items() if k != "rms_norm"], ids=[k for k in LAYERS if k != "rms_norm"])
+def test_integer_beta_is_refused(run):
+    with refuses(TypeError, "beta is int64; normalization needs a floating type"):
+        run(X, ONES, np.ones(4, np.int64))
+
+
+@pytest.mark.parametrize("gamma", [(4,), (4, 2), (5, 4), (2, 5, 4, 3), ()], ids=str)
+def test_layer_norm_names_both_shapes(gamma):
+    gamma = np.ones(gamma)
+    message = f"x of shape (5, 4, 3) does not end in the shape of gamma, {gamma.shape}"
+    with refuses(ValueError, message):
+        ours.layer_norm(X, gamma, gamma)
+    with refuses(ValueError, message):
+        ours.rms_norm(X, gamma)
+
+
+def test_layer_norm_beta_of_another_shape_is_refused():
+    with refuses(ValueError, "x ends in (3,); beta has shape (4,), not (3,)"):
+        ours.layer_norm(X, np.ones(3), np.ones(4))
+
+
+@channel_layers
+def test_x_without_a_channel_axis_is_refused(run):
+    with refuses(ValueError, "x has shape (4,); it needs a sample axis and a channel axis, (N, C, *S)"):
+        run(np.ones(4), ONES, ONES)
+
+
+@pytest.mark.parametrize("eps", [-1e-5, -1, np.nan])
+@layers
+def test_negative_eps_is_refused(run, eps):
+    """0 is allowed: the gradient identities are exact there."""
+    with refuses(ValueError, f"eps must be 0 or more, got {eps}"):
+        run(X, ONES, ONES, eps=eps)
+    run(X, ONES, ONES, eps=0)
+
+
+def test_learned_eps_may_be_negative():
+    """Its absolute value is used, so that gradient descent may not walk out of the domain."""
+    ours.filter_response_norm(X, ONES, ONES, eps=-0.1 * ONES)
+
+
+@layers
+def test_dy_of_another_shape_is_refused(run):
+    _, cache = run(X, ONES, ONES)
+    for dy, shape in ((X[:4], "(4, 4, 3)"), (X[:1], "(1, 4, 3)"), (X.reshape(5, 3, 4), "(5, 3, 4)")):
+        with refuses(ValueError, f"dy has shape {shape}, but y had (5, 4, 3)"):
+            ours.norm_backward(dy, cache)
+
+
+@layers
+def test_integer_dy_is_refused(run):
+    _, cache = run(X, ONES, ONES)
+    with refuses(TypeError, "dy is int64; normalization needs a floating type"):
+        ours.norm_backward(np.ones(X.shape, np.int64), cache)
+
+
+def test_standardize_backward_refuses_what_does_not_fit():
+    _, cache = ours.standardize(X, (0,))
+    with refuses(ValueError, "dx_hat has shape (1, 4, 3), but x_hat had (5, 4, 3)"):
+        ours.standardize_backward(X[:1], cache)
+    with refuses(TypeError, "dx_hat is int64; normalization needs a floating type"):
+        ours.standardize_backward(np.ones(X.shape, np.int64), cache)
+
+
+@pytest.mark.parametrize("axes, message", [
+    ((3,), "axis 3 is out of bounds for array of dimension 3"),
+    ((-4,), "axis -4 is out of bounds for array of dimension 3"),
+    ((1, -2), "repeated axis"),
+], ids=str)
+def test_standardize_refuses_axes_that_x_has_not(axes, message):
+    with refuses(ValueError, message):
+        ours.standardize(X, axes)
+
+
+@pytest.mark.parametrize("shape", [(4,), (5, 4, 3), (2, 1, 4, 1)], ids=str)
+def test_standardize_refuses_an_eps_that_does_not_fit_the_statistics(shape):
+    with refuses(ValueError, f"eps has shape {shape}, but the statistics have (1, 4, 1)"):
+        ours.standardize(X, (0, 2), eps=np.ones(shape))
+
+
+def test_tlu_refuses_what_does_not_fit():
+    with refuses(ValueError, "x has 4 channels; tau has shape (3,), not (4,)"):
+        ours.tlu(X, np.ones(3))
+    with refuses(ValueError, "y has shape (4,); it needs a sample axis and a channel axis, (N, C, *S)"):
+        ours.tlu(np.ones(4), ONES)
+    with refuses(TypeError, "y is int64; normalization needs a floating type"):
+        ours.tlu(np.ones((5, 4), np.int64), ONES)
+    with refuses(TypeError, "tau is int64; normalization needs a floating type"):
+        ours.tlu(X, np.ones(4, np.int64))
+    _, cache = ours.tlu(X, ONES)
+    with refuses(ValueError, "dz has shape (4, 4, 3), but z had (5, 4, 3)"):
+        ours.tlu_backward(X[:4], cache)
+    with refuses(TypeError, "dz is int64; normalization needs a floating type"):
+        ours.tlu_backward(np.ones(X.shape, np.int64), cache)
+
+
+def test_options_are_keywords_only():
+    """batch_norm(x, gamma, beta, 0.1): is that eps, or a momentum?"""
+    for call in (
+        lambda: ours.batch_norm(X, ONES, ONES, 0.1), lambda: ours.instance_norm(X, ONES, ONES, 0.1),
+        lambda: ours.layer_norm(X, ONES[:3], ONES[:3], 0.1), lambda: ours.group_norm(X, ONES, ONES, 2),
+        lambda: ours.rms_norm(X, ONES[:3], 0.1), lambda: ours.filter_response_norm(X, ONES, ONES, 0.1),
+        lambda: ours.standardize(X, (0,), False),
+    ):
+        with pytest.raises(TypeError, match="positional argument"):
+            call()
