@@ -18,7 +18,7 @@ def displayed(path):
     return DISPLAY.findall(text)
 
 
-def tested():
+def numbers_in_tests():
     """Numbers of the equations that docstrings of tests name, as `Equation (4.3)`."""
     for path in (ROOT / "tests").glob("test_*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf8"))):
@@ -41,7 +41,7 @@ def test_displayed_equations_are_numbered_in_order(path):
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
 def test_displayed_equations_are_tested(path):
-    missing = {n for formula in displayed(path) for n in TAG.findall(formula)} - set(tested())
+    missing = {n for formula in displayed(path) for n in TAG.findall(formula)} - set(numbers_in_tests())
     assert not missing, f"no test's docstring names equation {sorted(missing)}"
 
 
@@ -56,4 +56,4 @@ def test_equations_that_the_text_refers_to_exist(path):
 
 def test_tests_name_only_equations_that_exist():
     existing = {n for path in CHAPTERS for formula in displayed(path) for n in TAG.findall(formula)}
-    assert not set(tested()) - existing
+    assert not set(numbers_in_tests()) - existing
