@@ -78,7 +78,7 @@ def test_head_and_docstring_of_a_stub_are_those_of_the_solution(path):
 def test_stub_is_not_started(path):
     for name, cell in stubs(path).items():
         scope = {"np": np}
-        exec(cell.source, scope)
+        exec(cell.source, scope)  # noqa: S102
         report = EXERCISES[name].check(scope[name])
         assert report.state == "not started" and len(repr(report).splitlines()) <= 3, report
 
@@ -105,8 +105,9 @@ def test_no_other_cell_uses_a_learners_name(path):
 @pytest.mark.parametrize("path", CHAPTERS)
 def test_every_exercise_has_a_heading_with_its_number_and_stars(path):
     chapter = int(path.name[:2])
-    heads = re.findall(r"^### Exercise (\d+)\.(\d+): .+ \((★{1,3})\)$", path.read_text(encoding="utf8"), flags=re.M)
-    assert [(int(c), int(k)) for c, k, _ in heads] == [(chapter, k) for k in range(1, len(of_chapter(path)) + 1)]
+    text = path.read_text(encoding="utf8")
+    heads = re.findall(r"^### Exercise (\d+)\.(\d+): .+ \(★{1,3}\)$", text, flags=re.MULTILINE)
+    assert [(int(c), int(k)) for c, k in heads] == [(chapter, k) for k in range(1, len(of_chapter(path)) + 1)]
 
 
 @pytest.mark.parametrize("path", CHAPTERS)

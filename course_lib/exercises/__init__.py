@@ -39,7 +39,7 @@ def check(answer):
         report = found.check(answer)
         _prepare_hints(found, report)
         return _with_progress(found, report) if report else report
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - a fault of the checker must not look like the learner's
         words = f"the checker failed with {type(error).__name__}: {error}; this is its fault, not yours"
         return Report(_name(answer), "no check", (words,))
 
@@ -57,7 +57,7 @@ def hint(name):
     _steps[found.name] = steps, shown
     last = shown == len(steps)
     more = f'that was the last; solution("{found.name}") shows how' if last else f'next: hint("{found.name}") again'
-    lines = (f"{label}: {step}" for label, step in zip(STEPS, steps[:shown]))
+    lines = (f"{label}: {step}" for label, step in zip(STEPS, steps[:shown], strict=False))
     return Report(found.name, f"hint {shown} of {len(steps)}", tuple(lines), (more,))
 
 
@@ -75,7 +75,7 @@ def case(name, number):
     """
     found = _find(name)
     if isinstance(found, Report):
-        raise ValueError(f"{found.name}: {' '.join(found.facts)}")
+        raise ValueError(f"{found.name}: {' '.join(found.facts)}")  # noqa: TRY004 - the type is right, the name is not
     cases = list(found.cases())
     if number not in range(1, len(cases) + 1):
         raise ValueError(f"{found.name} has the cases 1 to {len(cases)}; there is no case {number!r}")

@@ -96,11 +96,11 @@ class Exercise:
         runs = self.run_cases(answer)
         if runs[0].unwritten:
             return Report(self.name, "not started", (f'no idea? hint("{self.name}")',))
-        for number, (got, (label, _, right)) in enumerate(zip(runs, self.tried), start=1):
+        for number, (got, (label, _, right)) in enumerate(zip(runs, self.tried, strict=True), start=1):
             if problems := self.problems(got, right):
                 facts = f"case {number} of {len(runs)}: {label}", *problems, *got.said
                 further = f'next: hint("{self.name}"), or run {self.name}(*case("{self.name}", {number}))'
-                found = recognised(self, runs)
+                found = recognised(self, runs, number - 1)
                 reasons = _in_turn(found) or self._other_reasons(runs)
                 return Report(self.name, "wrong", facts, (*reasons, further), tuple(found))
         return Report(self.name, "right", (f"{len(runs)} cases",))
@@ -111,17 +111,18 @@ class Exercise:
             return [f"your code raised {got.error}", *([f"at {got.at}"] if got.at else [])]
         changed = ", ".join(self.parameters[k] for k in got.changed)
         if got.nothing:
-            return [f"it changes its argument {changed} and returns nothing; return the result instead" if changed
+            return [f"it changes its argument {changed} in place and returns nothing; return the result" if changed
                     else "it returns nothing: is a return missing?"]
         if len(got.outputs) != len(right.outputs):
             return [f"return {len(right.outputs)} values, {', '.join(self.outputs)}; yours returns {_some(got)}"]
-        problems = [_problem(*output) for output in zip(self.outputs, got.outputs, right.outputs)]
-        found = [problem or f"{name}: right" for name, problem in zip(self.outputs, problems)] if any(problems) else []
+        problems = list(map(_problem, self.outputs, got.outputs, right.outputs))
+        lines = [problem or f"{name}: right" for name, problem in zip(self.outputs, problems, strict=True)]
+        found = lines if any(problems) else []
         return [*found, f"it changes its argument {changed} in place; work on a copy"] if changed else found
 
     def _other_reasons(self, runs):
         """The laws that the answer breaks and simple relations to the right values, four lines at most."""
-        whole = [(args, got.outputs, right.outputs) for got, (_, args, right) in zip(runs, self.tried)
+        whole = [(args, got.outputs, right.outputs) for got, (_, args, right) in zip(runs, self.tried, strict=True)
                  if len(got.outputs) == len(right.outputs) and all(map(_comparable, got.outputs, right.outputs))]
         if not whole:
             return []
@@ -133,9 +134,9 @@ class Exercise:
         pairs = {name: [(got[k], right[k]) for _, got, right in whole] for k, name in enumerate(self.outputs)}
         wrong = [name for name in pairs if not all(close(got, right) for got, right in pairs[name])]
         for one, other in [(a, b) for a in wrong for b in wrong if a != b]:
-            if all(close(got, right) for (got, _), (_, right) in zip(pairs[one], pairs[other])):
-                return [f"{one} has the values that belong to {other}: are they returned in this order, "
-                        f"{', '.join(self.outputs)}?"]
+            if all(close(got, right) for (got, _), (_, right) in zip(pairs[one], pairs[other], strict=True)):
+                order = ", ".join(self.outputs)
+                return [f"{one} has the values that belong to {other}: are they returned in this order, {order}?"]
         sizes = [_sizes(self.parameters, args) for args, _, _ in whole]
         return [f"{name} {words}" for name in wrong if (words := relation(pairs[name], sizes))]
 
@@ -187,14 +188,14 @@ def _comparable(got, right):
 def _holds(law, args, outputs):
     try:
         return bool(law(args, outputs))
-    except Exception:
-        return True  # a law that cannot be asked is not broken
+    except Exception:  # noqa: BLE001 - a law that cannot be asked is not broken
+        return True
 
 
 def _sizes(names, args):
     """Counts that an answer may have multiplied or divided by: sizes of the arguments, whole numbers among them."""
     sizes = {}
-    for name, arg in zip(names, args):
+    for name, arg in zip(names, args, strict=False):  # the last arguments may be left to their defaults
         if isinstance(arg, (int, np.integer)) and not isinstance(arg, bool):
             sizes[name] = int(arg)
         shape = tuple(getattr(arg, "shape", ()))

@@ -26,7 +26,7 @@ def edited(exercise, *edits):
     for start, length, wrong in sorted(spots, reverse=True):
         code = code[:start] + wrong + code[start + length :]
     scope = dict(exercise.solution.__globals__)
-    exec(compile(code, f"<{exercise.name}, edited>", "exec"), scope)
+    exec(compile(code, f"<{exercise.name}, edited>", "exec"), scope)  # noqa: S102 - the package's own source
     return scope[exercise.name]
 
 
@@ -39,7 +39,7 @@ def without_docstring(source):
     return "\n".join(lines[: text.lineno - 1] + lines[text.end_lineno :])
 
 
-def recognised(exercise, runs):
+def recognised(exercise, runs, failed):
     """The known mistakes that compute what the answer computed.
 
     One mistake that explains everything comes first; then one for each wrong
@@ -47,6 +47,7 @@ def recognised(exercise, runs):
 
     Args:
         runs: what the answer did, a Run for each case.
+        failed: number of the first case that is wrong.
     Returns:
         list of keys of `exercise.mistakes`.
     """
@@ -60,14 +61,13 @@ def recognised(exercise, runs):
         if not (covered := {k for k in left if _explains(singles[best], runs, k)}):
             break
         found, left = [*found, best], left - covered
-    return found if found and not left else _by_pairs(exercise, runs, left, strict, found)
+    return found if found and not left else _by_pairs(exercise, runs, failed, left, strict, found)
 
 
-def _by_pairs(exercise, runs, left, strict, found):
+def _by_pairs(exercise, runs, failed, left, strict, found):
     """Two mistakes at once that explain everything, or else what is left."""
     deadline, parts = time.perf_counter() + PATIENCE, {}
-    rights = [right for _, _, right in exercise.tried]
-    first = next(k for k in range(len(runs)) if not _alike(runs[k : k + 1], rights[k : k + 1], True))
+    there = runs[failed : failed + 1]
     for pair in itertools.combinations(exercise.mistakes, 2):
         if time.perf_counter() > deadline:
             break
@@ -75,8 +75,8 @@ def _by_pairs(exercise, runs, left, strict, found):
             function = edited(exercise, *(exercise.mistakes[key] for key in pair))
         except (ValueError, SyntaxError):
             continue  # these two change the same words
-        theirs = exercise.run_cases(function, only=first)  # the case that fails rules out most pairs
-        if not _alike(runs[first : first + 1], theirs, strict) and not _count(theirs, runs[first : first + 1], left):
+        theirs = exercise.run_cases(function, only=failed)  # the case that fails rules out most pairs
+        if not _alike(there, theirs, strict) and not _count(theirs, there, left):
             continue
         theirs = exercise.run_cases(function)
         if _alike(runs, theirs, strict):
@@ -92,7 +92,7 @@ def _count(theirs, runs, outputs):
 def _explains(theirs, runs, k):
     """True when output k is the same on every case."""
     return all(k < min(len(a.outputs), len(b.outputs)) and close(b.outputs[k], a.outputs[k])
-               for a, b in zip(theirs, runs))
+               for a, b in zip(theirs, runs, strict=True))
 
 
 def _alike(runs, theirs, strict=False):
@@ -100,7 +100,7 @@ def _alike(runs, theirs, strict=False):
     return all(
         a.error == b.error and len(a.outputs) == len(b.outputs) and all(map(close, a.outputs, b.outputs))
         and (not strict or (a.changed == b.changed and list(map(_type, a.outputs)) == list(map(_type, b.outputs))))
-        for a, b in zip(runs, theirs))
+        for a, b in zip(runs, theirs, strict=True))
 
 
 def _type(output):

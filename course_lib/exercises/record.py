@@ -1,5 +1,6 @@
 """Which exercises are done, kept in a small file beside the notebooks."""
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -34,6 +35,7 @@ def add(name):
         new.write_text(json.dumps(sorted(names()), indent=1), encoding="utf-8")
         os.replace(new, file())  # whole or not at all, also when the machine stops here
     except OSError as error:
-        new.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            new.unlink()
         return f"not saved: {file()} cannot be written ({error.strerror or error})"
     return ""

@@ -69,4 +69,4 @@ class Case(tuple):
     names: tuple[str, ...] = ()
 
     def __repr__(self):
-        return "\n".join(f"{name} = {value!r}" for name, value in zip(self.names, self))
+        return "\n".join(f"{name} = {value!r}" for name, value in zip(self.names, self, strict=False))

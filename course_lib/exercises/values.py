@@ -18,7 +18,7 @@ def to_array(value):
         return NotNumbers("is a masked array; return a plain one")
     try:
         array = np.asarray(_plain(value))
-    except Exception:  # ragged lists, tensors that need a gradient inside odd containers, recursive lists, ...
+    except Exception:  # noqa: BLE001 - ragged lists, tensors that need a gradient inside odd containers, recursive lists, ...
         return NotNumbers(f"is {_kind(value)} that makes no array of numbers")
     if array.size > LARGEST:
         return NotNumbers(f"has shape {array.shape}, far too many values")
@@ -115,9 +115,9 @@ def relation(pairs, sizes):
     """
     if not all(np.isfinite(got).all() for got, _ in pairs):
         return "has NaN or infinite values"
-    flat = [(_floating(got), _floating(right)) for got, right in pairs if right.size]
-    if not flat or sum(right.size for _, right in flat) < 3:
-        return None
+    flat = [(_floating(got), _floating(right)) for got, right in pairs]
+    if sum(right.size for _, right in flat) < 3:
+        return None  # by chance, two numbers are often in a simple relation
     with np.errstate(all="ignore"):
         return _ratio(flat, sizes) or _shift(flat) or _power(flat) or _turned(pairs)
 
@@ -128,7 +128,7 @@ def _floating(array):
 
 def _ratio(flat, sizes):
     known = [(np.vdot(right, got).real / np.vdot(right, right).real, size)
-             for (got, right), size in zip(flat, sizes) if right.any()]
+             for (got, right), size in zip(flat, sizes, strict=True) if right.any()]
     ratios = [ratio for ratio, _ in known]
     if not all(map(_proportional, flat)) or not known or not all(ratios):
         return None
@@ -154,7 +154,8 @@ def _alike(ratios, expected):
 
 
 def _shift(flat):
-    shift = float((flat[0][0] - flat[0][1]).real.mean())
+    largest, its_right = max(flat, key=lambda pair: pair[1].size)
+    shift = float((largest - its_right).real.mean())
     if all(close(got, right + right.dtype.type(shift)) for got, right in flat):
         return f"is {abs(shift):.6g} too {'large' if shift > 0 else 'small'} everywhere"
     return None
