@@ -77,6 +77,12 @@ def process(app, what, name, obj, options, lines):
     lines[:] = to_rst(lines)
 
 
+def skip(app, what, name, obj, skip, options):
+    """The fields of a named tuple have no docstring of their own, only Python's."""
+    return True if (getattr(obj, "__doc__", "") or "").startswith("Alias for field number") else None
+
+
 def setup(app):
     app.setup_extension("sphinx.ext.autodoc")
+    app.connect("autodoc-skip-member", skip)
     app.connect("autodoc-process-docstring", process)

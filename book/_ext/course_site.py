@@ -63,17 +63,10 @@ def forget_stale_runs(app, config):
 def mark_asides(app, doctree):
     """**Note.** at the head of a block quote makes it an aside of the kind note."""
     for quote in doctree.findall(nodes.block_quote):
-        first = quote.children[0] if quote.children else None
-        strong = first.children[0] if isinstance(first, nodes.paragraph) and first.children else None
-        if isinstance(strong, nodes.strong):
-            opening = strong.astext().lower()
-            kind = next((kind for kind in ASIDES if opening.startswith(kind)), "note")
+        first = next((node for node in quote.findall(nodes.Text) if node.strip()), None)
+        if first is not None and isinstance(first.parent, nodes.strong):
+            kind = next((kind for kind in ASIDES if first.lower().startswith(kind)), "note")
             quote["classes"] += ["aside", f"aside-{kind.replace(' ', '-')}"]
-
-
-def label_scrolling_tables(app, doctree):
-    for table in doctree.findall(nodes.table):
-        table["classes"].append("course-table")
 
 
 def page_context(app, pagename, templatename, context, doctree):
@@ -145,7 +138,6 @@ def setup(app):
     course_api.setup(app)
     app.connect("config-inited", forget_stale_runs)
     app.connect("doctree-read", mark_asides)
-    app.connect("doctree-read", label_scrolling_tables)
     app.connect("html-page-context", page_context, priority=900)
     app.connect("build-finished", finish)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -6,11 +6,7 @@ document.addEventListener("DOMContentLoaded", () => {
     e.setAttribute("aria-hidden", "true");
     e.removeAttribute("title");
   });
-  each("table.course-table", (table) => {
-    const box = document.createElement("div");
-    box.className = "table-box";
-    table.replaceWith(box);
-    box.append(table);
+  each(".pst-scrollable-table-container", (box) => {
     if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
   });
 });
