@@ -216,9 +216,11 @@ def measured_variances(weights, x, activation, dh):
 
 
 def _expect(function, variance):
-    """E[function(z)] for z ~ N(0, variance).  An even number of nodes: none sits on the kink of ReLU."""
-    nodes, weights = np.polynomial.hermite_e.hermegauss(120)
-    return weights @ function(np.sqrt(variance) * nodes) / weights.sum()
+    """E[function(z)] for z ~ N(0, variance): each side of 0 by itself, because ReLU has a kink there."""
+    nodes, weights = np.polynomial.legendre.leggauss(100)
+    side = 5 * (nodes + 1)  # from 0 to 10 standard deviations
+    z, density = np.concatenate([side, -side]), np.tile(weights * np.exp(-(side**2) / 2), 2)
+    return density @ function(np.sqrt(variance) * z) / density.sum()
 
 
 def _activation(name):
