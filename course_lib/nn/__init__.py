@@ -1,0 +1,35 @@
+"""The torch half of the course: `functional` mirrors the NumPy names, the layers here mirror `torch.nn`."""
+
+from . import functional
+from .modules import (
+    TLU,
+    BatchNorm1d,
+    BatchNorm2d,
+    BatchNorm3d,
+    FilterResponseNorm,
+    GroupNorm,
+    InstanceNorm1d,
+    InstanceNorm2d,
+    InstanceNorm3d,
+    LayerNorm,
+    LocalResponseNorm,
+    RMSNorm,
+    ZCAWhitening,
+)
+
+__all__ = [
+    "TLU",
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "BatchNorm3d",
+    "FilterResponseNorm",
+    "GroupNorm",
+    "InstanceNorm1d",
+    "InstanceNorm2d",
+    "InstanceNorm3d",
+    "LayerNorm",
+    "LocalResponseNorm",
+    "RMSNorm",
+    "ZCAWhitening",
+    "functional",
+]

@@ -1,0 +1,452 @@
+"""The torch half: the lines of the NumPy half as `autograd.Function`s, on whatever device x is on.
+
+Names, arguments and conventions are those of `course_lib`, but autograd takes
+the place of cache and backward, so that each function returns its result alone.
+Half types are computed in float32 and rounded once, at the end.  gamma and beta
+may be None, which means 1 and 0.
+"""
+
+from math import prod
+
+import torch
+from torch.autograd.function import once_differentiable
+
+BLOCK = 2**17  # entries worked on at once on a CPU: a few arrays of 512 kB stay in the cache of a core
+
+
+class Norm(torch.autograd.Function):
+    """Mirrors `_norm` and `norm_backward` of `course_lib.norms`; gamma, beta and a learned eps broadcast against x.
+
+    Keeps x and the statistics, not x_hat: x is there anyway, and x_hat is three
+    steps away.  Mean and biased variance come out as well, for running
+    statistics; no gradient flows through these two.
+    """
+
+    @staticmethod
+    def forward(ctx, x, gamma, beta, eps, axes, center):
+        y = torch.empty_like(x)
+        mu, rest, var = torch.zeros((3, *_kept(x, axes)), dtype=_wide(x), device=x.device)
+        for x_, gamma_, beta_, eps_, mu_, rest_, var_, y_ in _blocks(axes, x, gamma, beta, eps, mu, rest, var, y):
+            x_ = x_.to(mu.dtype)
+            x_centered = y_ if y_.dtype == mu.dtype else torch.empty_like(x_)
+            if center:
+                mu_.copy_(_mean(x_, axes))
+                torch.sub(x_, mu_, out=x_centered)
+                rest_.copy_(_mean(x_centered, axes))
+                x_centered -= rest_
+            else:
+                x_centered.copy_(x_)
+            var_.copy_(_mean(x_centered.square(), axes))
+            x_hat = x_centered.mul_(torch.rsqrt(var_ + eps_))
+            y_wide = x_hat.mul_(gamma_)
+            y_.copy_(y_wide if beta_ is None else y_wide.add_(beta_))
+        ctx.save_for_backward(x, gamma, beta, eps if torch.is_tensor(eps) else None, mu, rest, var)
+        ctx.eps, ctx.axes, ctx.center = eps, axes, center
+        mean = mu + rest
+        ctx.mark_non_differentiable(mean, var)
+        return y, mean, var
+
+    @staticmethod
+    def backward(ctx, dy, *_):
+        x, gamma, beta, eps, mu, rest, var = ctx.saved_tensors
+        if torch.is_grad_enabled():  # somebody wants to differentiate the gradient
+            return *_differentiable_gradients(dy, x, gamma, beta, ctx.eps if eps is None else eps, ctx), None, None
+        wide, count, axes = mu.dtype, max(1, x.numel() // max(1, mu.numel())), ctx.axes
+        shared = tuple(axis for axis, n in enumerate(gamma.shape) if n == 1)
+        inner = tuple(axis for axis in axes if axis in shared)  # one gamma: sum first, then multiply few numbers
+        dx = torch.empty_like(x)
+        dgamma, dbeta, deps = torch.zeros((3, *gamma.shape), dtype=wide, device=x.device)
+        blocks = _blocks(axes, x, dy, gamma, ctx.eps if eps is None else eps, mu, rest, var, dx, dgamma, dbeta, deps)
+        for x_, dy_, gamma_, eps_, mu_, rest_, var_, dx_, dgamma_, dbeta_, deps_ in blocks:
+            x_, dy_, inv_std = x_.to(wide), dy_.to(wide), torch.rsqrt(var_ + eps_)
+            x_hat = (x_ - mu_).sub_(rest_).mul_(inv_std) if ctx.center else x_ * inv_std
+            dy_x_hat = _total(dy_ * x_hat, inner)
+            dgamma_ += _total(dy_x_hat, shared)
+            along_x_hat = _total(gamma_ * dy_x_hat, axes) / count
+            dx_hat = torch.mul(dy_, gamma_, out=dx_ if dx_.dtype == wide else None)
+            dx_wide = dx_hat.addcmul_(x_hat, along_x_hat, value=-1)
+            if ctx.center or beta is not None:
+                dy_ones = _total(dy_, inner)
+                dbeta_ += _total(dy_ones, shared)
+            if ctx.center:
+                dx_wide -= _total(gamma_ * dy_ones, axes) / count
+            dx_.copy_(dx_wide.mul_(inv_std))
+            if eps is not None:
+                deps_ += _total(-0.5 * count * along_x_hat * inv_std**2, shared)
+        return dx, dgamma.to(gamma.dtype), _like(dbeta, beta), _like(deps, eps), None, None
+
+
+def _differentiable_gradients(dy, x, gamma, beta, eps, ctx):
+    """The gradients of `Norm` by steps that autograd can follow, for second derivatives."""
+    inputs = [x, gamma, beta, eps]
+    wanted = [i for i, needed in enumerate(ctx.needs_input_grad[:4]) if needed]
+    work = x.to(_wide(x))
+    x_centered = work - _mean(work, ctx.axes) if ctx.center else work
+    if ctx.center:
+        x_centered = x_centered - _mean(x_centered, ctx.axes)
+    x_hat = x_centered * torch.rsqrt(_mean(x_centered.square(), ctx.axes) + eps)
+    y = x_hat * gamma if beta is None else x_hat * gamma + beta
+    found = torch.autograd.grad(y.to(x.dtype), [inputs[i] for i in wanted], dy, create_graph=True)
+    return [found[wanted.index(i)] if i in wanted else None for i in range(4)]
+
+
+def standardize(x, axes, *, center=True, eps=1e-5):
+    """Mirrors `course_lib.standardize`: give each slice of x along `axes` mean 0 and mean square 1."""
+    axes = tuple(sorted(axis % x.ndim for axis in axes))
+    if torch.is_tensor(eps):
+        eps = eps.reshape((1,) * (x.ndim - eps.ndim) + eps.shape)
+    return norm(x, None, None, axes=axes, param_axes=(), center=center, eps=eps)[0]
+
+
+def batch_norm(x, gamma, beta, *, eps=1e-5):
+    """Mirrors `course_lib.batch_norm`: batch norm as in training."""
+    _require_channels(x)
+    return norm(x, gamma, beta, axes=(0, *range(2, x.ndim)), eps=eps)[0]
+
+
+def layer_norm(x, gamma, beta, *, eps=1e-5):
+    """Mirrors `course_lib.layer_norm`: statistics over the axes of gamma, the last ones."""
+    last = _last_axes(x, gamma)
+    return norm(x, gamma, beta, axes=last, param_axes=last, eps=eps)[0]
+
+
+def instance_norm(x, gamma, beta, *, eps=1e-5):
+    """Mirrors `course_lib.instance_norm`: statistics over the spatial axes of each sample."""
+    _require_channels(x)
+    return norm(x, gamma, beta, axes=tuple(range(2, x.ndim)), eps=eps)[0]
+
+
+def group_norm(x, gamma, beta, *, groups, eps=1e-5):
+    """Mirrors `course_lib.group_norm`: statistics over C / groups channels and the spatial axes of each sample."""
+    _require_channels(x)
+    require_groups(groups, x.shape[1])
+    return norm(x, gamma, beta, axes=tuple(range(2, x.ndim + 1)), groups=groups, eps=eps)[0]
+
+
+def rms_norm(x, gamma, *, eps=1e-5):
+    """Mirrors `course_lib.rms_norm`: layer norm without the mean and without beta."""
+    last = _last_axes(x, gamma)
+    return norm(x, gamma, None, axes=last, param_axes=last, center=False, eps=eps)[0]
+
+
+def filter_response_norm(x, gamma, beta, *, eps=1e-6):
+    """Mirrors `course_lib.filter_response_norm`: instance norm without the mean; eps may be a learned tensor (C,)."""
+    _require_channels(x)
+    axes = tuple(range(2, x.ndim))
+    if torch.is_tensor(eps):
+        eps = eps if eps.ndim else eps.expand(x.shape[1])
+        _require_shape(x, (1,), eps=eps)
+        eps = _broadcast(eps.abs(), x.ndim, (1,))
+    return norm(x, gamma, beta, axes=axes, center=False, eps=eps)[0]
+
+
+def tlu(y, tau):
+    """Mirrors `course_lib.tlu`: the thresholded linear unit, max(y, tau)."""
+    _require_channels(y)
+    _require_floating(y)
+    _require_shape(y, (1,), tau=tau)
+    return TLU.apply(y, _broadcast(tau, y.ndim, (1,)).to(y.dtype))
+
+
+class TLU(torch.autograd.Function):
+    """Mirrors `tlu` and `tlu_backward` of `course_lib.norms`."""
+
+    @staticmethod
+    def forward(ctx, y, tau):
+        z = torch.maximum(y, tau)
+        ctx.save_for_backward(z, tau)
+        return z
+
+    @staticmethod
+    def backward(ctx, dz):  # plain steps, linear in dz: the second derivative is right as it stands
+        z, tau = ctx.saved_tensors
+        dy = dz * (z > tau)
+        shared = tuple(axis for axis, n in enumerate(tau.shape) if n == 1)
+        return dy, _total(dz, shared) - _total(dy, shared)
+
+
+def batch_norm_inference(x, gamma, beta, mean, var, *, eps=1e-5):
+    """Mirrors `course_lib.batch_norm_inference`: batch norm with given statistics, plain steps for autograd."""
+    _require_channels(x)
+    _require_floating(x)
+    _require_shape(x, (1,), gamma=gamma, beta=beta, mean=mean, var=var)
+    gamma, beta, mean, var = (None if p is None else _broadcast(p, x.ndim, (1,)) for p in (gamma, beta, mean, var))
+    inv_std = torch.rsqrt(var.to(_wide(x)) + eps)
+    y = (x - mean.to(_wide(x))) * (inv_std if gamma is None else gamma * inv_std)
+    return (y if beta is None else y + beta).to(x.dtype)
+
+
+class LocalResponseNorm(torch.autograd.Function):
+    """Mirrors `local_response_norm` and `local_response_norm_backward` of `course_lib.lrn`."""
+
+    @staticmethod
+    def forward(ctx, x, size, k, alpha, beta):
+        y, t = torch.empty_like(x), torch.empty_like(x, dtype=_wide(x))
+        for x_, y_, t_ in _blocks((1,), x, y, t):
+            squares = x_.to(t.dtype).square()
+            torch.mul(_window_sum(squares, left=size // 2, right=(size - 1) // 2), alpha, out=t_).add_(k)
+            y_.copy_(_inverse_power(t_, beta).mul_(x_))
+        ctx.save_for_backward(x, t)
+        ctx.size, ctx.alpha, ctx.beta = size, alpha, beta
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, dy):
+        x, t = ctx.saved_tensors
+        dx = torch.empty_like(x)
+        for x_, dy_, t_, dx_ in _blocks((1,), x, dy, t, dx):
+            direct = _inverse_power(t_, ctx.beta).mul_(dy_)
+            seen_by = _window_sum((direct * x_).div_(t_), left=(ctx.size - 1) // 2, right=ctx.size // 2)
+            dx_.copy_(direct.addcmul_(seen_by, x_.to(t.dtype), value=-2 * ctx.alpha * ctx.beta))
+        return dx, None, None, None, None
+
+
+def local_response_norm(x, *, size=5, k=2.0, alpha=1e-4, beta=0.75):
+    """Mirrors `course_lib.local_response_norm`: AlexNet's formula, where alpha is not divided by size."""
+    _require_channels(x)
+    _require_floating(x)
+    if size != int(size) or size < 1:
+        raise ValueError(f"size is the number of channels in the window, an integer of 1 or more; got {size}")
+    if not (k >= 0 and alpha >= 0):
+        raise ValueError(f"k and alpha must be 0 or more, got k = {k} and alpha = {alpha}")
+    return LocalResponseNorm.apply(x, size, k, alpha, beta)
+
+
+def _window_sum(a, *, left, right):
+    """Sum over the channels i - left, ..., i + right of each i; beyond the ends is nothing."""
+    result, channels = a.clone(), a.shape[1]
+    for shift in range(1, min(left, channels - 1) + 1):
+        result[:, shift:] += a[:, :-shift]
+    for shift in range(1, min(right, channels - 1) + 1):
+        result[:, :-shift] += a[:, shift:]
+    return result
+
+
+def _inverse_power(t, beta):
+    """t**-beta; the usual 0.75 from two roots, which take a tenth of the time of a power."""
+    if beta != 0.75:
+        return t**-beta
+    root = torch.rsqrt(t)
+    return root.sqrt().mul_(root)
+
+
+class Whiten(torch.autograd.Function):
+    """Mirrors `whiten` and `whiten_backward` of `course_lib.whitening`; mean and covariance come out as well."""
+
+    @staticmethod
+    def forward(ctx, x, method, eps):
+        n, d = x.shape
+        wide = x.to(torch.float64)
+        mu = wide.sum(0, keepdim=True) / max(n, 1)
+        x_centered = wide - mu
+        cov = x_centered.T @ x_centered / max(n, 1)
+        ridge = cov + eps * torch.eye(d, dtype=cov.dtype, device=cov.device)
+        if x.numel() == 0 or ridge.isnan().any():  # nothing to whiten, or nothing that could be: NaN goes on
+            to_z = rotation = share = torch.full_like(cov, torch.nan)
+        else:
+            _require_full_rank(ridge, n)
+            to_z, rotation, share = WHITENING[method](ridge)
+        z = x_centered @ to_z
+        ctx.save_for_backward(z, to_z, rotation, share)
+        ctx.mark_non_differentiable(mu, cov)
+        return (z @ rotation).to(x.dtype), mu[0], cov
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, dy, *_):
+        z, to_z, rotation, share = ctx.saved_tensors
+        if share.isinf().any():
+            i, j = share.isinf().nonzero()[0].tolist()
+            raise ValueError(
+                f"principal components {i} and {j} have the same variance: pca has no gradient, zca has one")
+        n = max(len(z), 1)
+        dz = dy.to(z.dtype) @ rotation.T
+        overlap = share * (z.T @ dz) / n
+        dx = (dz - dz.sum(0, keepdim=True) / n - z @ (overlap + overlap.T)) @ to_z.T
+        return dx.to(dy.dtype), None, None
+
+
+def whiten(x, *, method="zca", eps=0.0):
+    """Mirrors `course_lib.whiten`: rows of mean 0 and covariance I."""
+    return whiten_with_moments(x, method=method, eps=eps)[0]
+
+
+def whiten_with_moments(x, *, method="zca", eps=0.0):
+    """The result of `whiten`, and the mean and the biased covariance of the rows in float64, for running statistics."""
+    _require_floating(x)
+    if x.ndim != 2:
+        raise ValueError(f"x has shape {tuple(x.shape)}; whitening needs rows of samples, (N, D)")
+    if len(x) == 1:
+        raise ValueError(f"x of shape {tuple(x.shape)} has 1 sample; a covariance needs 2 or more")
+    if method not in WHITENING:
+        raise ValueError(f"method is {method!r}; choose one of {', '.join(WHITENING)}")
+    if not eps >= 0:
+        raise ValueError(f"eps must be 0 or more, got {eps}")
+    return Whiten.apply(x, method, eps)
+
+
+def whiten_inference(x, mean, cov, *, eps=0.0):
+    """ZCA whitening of the rows of x with given statistics, in plain steps for autograd."""
+    _require_floating(x)
+    wide = cov.to(torch.float64)
+    to_z, rotation, _ = _zca(wide + eps * torch.eye(len(cov), dtype=wide.dtype, device=wide.device))
+    return ((x.to(wide.dtype) - mean) @ (to_z @ rotation)).to(x.dtype)
+
+
+def _zca(cov):
+    s, u = _principal_axes(cov)
+    return u / s, u.T, s[:, None] / (s[:, None] + s)
+
+
+def _pca(cov):
+    s, u = _principal_axes(cov)
+    var = s**2
+    gap = var[:, None] - var
+    gap[gap.abs() <= len(var) * torch.finfo(cov.dtype).eps * var.max()] = 0  # as far as eigh can tell, a tie
+    share = (var[:, None] / gap).fill_diagonal_(0.5)
+    return u / s, torch.eye(len(var), dtype=cov.dtype, device=cov.device), share
+
+
+def _cholesky(cov):
+    eye = torch.eye(len(cov), dtype=cov.dtype, device=cov.device)
+    to_z = torch.linalg.solve_triangular(torch.linalg.cholesky(cov), eye, upper=False).T
+    return to_z, eye, torch.ones_like(cov).triu(1) + eye / 2
+
+
+WHITENING = {"zca": _zca, "pca": _pca, "cholesky": _cholesky}
+
+
+def _principal_axes(cov):
+    """Standard deviations, the largest first, and unit vectors whose largest entry is positive."""
+    var, u = torch.linalg.eigh(cov)
+    var, u = var.flip(0), u.flip(1)
+    largest = u.abs().argmax(0, keepdim=True)
+    return var.sqrt(), u * u.gather(0, largest).sign()
+
+
+def _require_full_rank(cov, n):
+    d, rank = len(cov), int(torch.linalg.matrix_rank(cov, hermitian=True))
+    if rank < d:
+        raise ValueError(
+            f"the covariance of {n} samples with {d} features has rank {rank}; "
+            f"whitening needs rank {d}: take more samples, or an eps above 0"
+        )
+
+
+def norm(x, gamma, beta, *, axes, param_axes=(1,), center=True, eps, groups=None):
+    """Any layer above, with the mean and the biased variance of its slices, which modules keep running averages of.
+
+    Args:
+        x: any shape, floating.
+        gamma, beta: tensors with the axes `param_axes` of x, or None.
+        axes: the axes that share statistics; with `groups`, axes of x seen as (N, groups, C / groups, *S).
+        center: False to leave the mean where it is.
+        eps: a number, or a tensor that broadcasts against the statistics.
+    Returns:
+        y, mean, var; the last two with the reduced axes at length 1.
+    """
+    _require_floating(x)
+    _require_shape(x, param_axes, gamma=gamma, beta=beta)
+    seen = x if groups is None else x.unflatten(1, (groups, x.shape[1] // groups))
+    _require_statistics(seen, axes, center, eps)
+
+    def lift(parameter):
+        lifted = _broadcast(parameter, x.ndim, param_axes)
+        return lifted if groups is None else lifted.unflatten(1, seen.shape[1:3])
+
+    ones = torch.ones_like(eps) if torch.is_tensor(eps) else x.new_ones((1,) * seen.ndim)
+    gamma = ones if gamma is None else lift(gamma)
+    y, mean, var = Norm.apply(seen, gamma, None if beta is None else lift(beta), eps, axes, center)
+    return y if groups is None else y.flatten(1, 2), mean, var
+
+
+def _blocks(axes, x, *others):
+    """Equal parts of x and the others, one after the other, that stay in a CPU's cache from step to step.
+
+    The cut is along the first axis that shares no statistics, so each part is a
+    problem of its own.  What broadcasts along it, or is no tensor, is passed on.
+    """
+    axis = next((k for k, n in enumerate(x.shape) if k not in axes and n > 1), x.ndim - 1)
+    size = x.shape[axis]
+    whole = x.device.type != "cpu" or axis in axes or axis == x.ndim - 1 or not x.is_contiguous()
+    step = size if whole else max(1, BLOCK * size // max(1, x.numel()))
+    for start in range(0, size, max(1, step)):
+        part = min(step, size - start)
+        yield [a.narrow(axis, start, part) if torch.is_tensor(a) and a.ndim and a.shape[axis] > 1 else a
+               for a in (x, *others)]
+
+
+def _wide(x):
+    return torch.promote_types(x.dtype, torch.float32)
+
+
+def _kept(x, axes):
+    return [1 if axis in axes else n for axis, n in enumerate(x.shape)]
+
+
+def _total(a, axes):
+    """The sum over `axes`, which stay as axes of length 1; torch's own sum over no axes would be over all."""
+    return a.sum(axes, keepdim=True) if axes else a
+
+
+def _mean(a, axes):
+    return a.mean(axes, keepdim=True) if axes else a
+
+
+def _like(gradient, parameter):
+    return None if parameter is None else gradient.to(parameter.dtype)
+
+
+def _broadcast(parameter, ndim, param_axes):
+    """The parameter with its axes at `param_axes`, so that it broadcasts against x."""
+    shape = [1] * ndim
+    for axis, size in zip(param_axes, parameter.shape, strict=True):
+        shape[axis] = size
+    return parameter.reshape(shape)
+
+
+def require_groups(groups, channels, name="groups"):
+    if groups < 1 or channels % groups:
+        raise ValueError(f"{name} ({groups}) must divide the number of channels ({channels})")
+
+
+def _require_floating(x):
+    if not x.is_floating_point():
+        raise TypeError(f"x is {_name(x.dtype)}; normalization needs a floating type")
+
+
+def _require_channels(x):
+    if x.ndim < 2:
+        raise ValueError(f"x has shape {tuple(x.shape)}; it needs a sample axis and a channel axis, (N, C, *S)")
+
+
+def _require_shape(x, param_axes, **parameters):
+    expected = tuple(x.shape[axis] for axis in param_axes)
+    has = f"has {x.shape[1]} channels" if param_axes == (1,) else f"ends in {expected}"
+    for name, parameter in parameters.items():
+        if parameter is None:
+            continue
+        if tuple(parameter.shape) != expected:
+            raise ValueError(f"x {has}; {name} has shape {tuple(parameter.shape)}, not {expected}")
+        if parameter.dtype not in (x.dtype, _wide(x)):
+            raise TypeError(f"{name} is {_name(parameter.dtype)}, but x is {_name(x.dtype)}")
+
+
+def _require_statistics(x, axes, center, eps):
+    if not torch.is_tensor(eps) and not eps >= 0:  # a tensor may be on a GPU, where looking at it takes long
+        raise ValueError(f"eps must be 0 or more, got {eps}")
+    if center and x.numel() and prod(x.shape[axis] for axis in axes) == 1:
+        raise ValueError(
+            f"x of shape {tuple(x.shape)} has 1 value per slice along axes {axes}; a variance needs 2 or more")
+
+
+def _last_axes(x, gamma):
+    if not 0 < gamma.ndim <= x.ndim:
+        raise ValueError(
+            f"x has shape {tuple(x.shape)} and gamma {tuple(gamma.shape)}; x must end in the shape of gamma")
+    return tuple(range(x.ndim - gamma.ndim, x.ndim))
+
+
+def _name(dtype):
+    return str(dtype).removeprefix("torch.")
