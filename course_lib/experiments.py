@@ -209,6 +209,25 @@ def quantiles(tapes, *, units=100):
     return np.stack([np.moveaxis(np.percentile(tape.y[..., :units], PERCENTILES, axis=1), 0, 1) for tape in tapes], 1)
 
 
+def drift(quantiles):
+    """How far the inputs of each layer's activations have moved since the start.
+
+        D_l(t) = mean over units and percentiles of |q(t) - q(0)|
+
+    Args:
+        quantiles: (T, E, hidden, 3, units), as in a History.
+    Returns:
+        (T, E, hidden).
+    """
+    return np.abs(quantiles - quantiles[0]).mean(axis=(-2, -1))
+
+
+def steps_to(history, accuracy):
+    """The first observed step at which each run's test accuracy is that high: (E,), infinite where it never is."""
+    reached = history["accuracy"] >= accuracy
+    return np.where(reached.any(axis=0), history.step[reached.argmax(axis=0)], np.inf)
+
+
 def layer_statistics(model, x):
     """Mean and 1 / std, (E, 1, D), of each hidden layer over all of x (N, D), for testing a net with batch norm."""
     if model.norm != "batch":

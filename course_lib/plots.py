@@ -240,7 +240,10 @@ def error_against_batch(sizes, errors):
     panel.plot(sizes, errors[0] / np.sqrt(np.divide(sizes, sizes[0])), color=COLORS[1], label="falls like 1 / sqrt(m)")
     panel.plot(sizes, errors, "o", color=COLORS[0], label="measured")
     panel.set(xscale="log", yscale="log", xlabel="batch size m", ylabel="error of the gradient")
-    panel.set_xticks(sizes[::2], [str(m) for m in sizes[::2]], minor=False)
+    panel.set_xticks(sizes[::2], [str(m) for m in sizes[::2]])
+    decades = 10.0 ** np.arange(-3, 3)
+    ticks = [v for v in np.outer(decades, (1, 2, 5)).ravel() if min(errors) <= v <= max(errors)]
+    panel.set_yticks(ticks, [f"{v:g}" for v in ticks])
     panel.minorticks_off()
     panel.legend()
     return fig
@@ -285,7 +288,7 @@ def quantile_tracks(step, tracks):
     return fig
 
 
-def over_steps(step, curves, *, ylabel, log_steps=False):
+def over_steps(step, curves, *, ylabel, log_steps=False, log_values=False):
     """A quantity during training: each run as a thin line, the mean of the runs as a thick one.
 
     Args:
@@ -298,21 +301,25 @@ def over_steps(step, curves, *, ylabel, log_steps=False):
     for (label, values), color, style in zip(curves.items(), COLORS, ("-", "--", "-.", ":")):
         panel.plot(step[shown], values[shown], color=color, alpha=0.35, lw=0.8)
         panel.plot(step[shown], values[shown].mean(axis=1), style, color=color, label=label)
-    panel.set(xlabel="training step", ylabel=ylabel, xscale="log" if log_steps else "linear")
+    scale = {False: "linear", True: "log"}
+    panel.set(xlabel="training step", ylabel=ylabel, xscale=scale[log_steps], yscale=scale[log_values])
+    if log_steps:
+        panel.xaxis.set_major_formatter("{x:g}")
     fig.legend(*panel.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return fig
 
 
-def over_layers(curves, *, ylabel, log=False):
+def over_layers(curves, *, ylabel, first=1, log=False):
     """A quantity against the number of the layer: dots for the runs, a line through their means.
 
     Args:
         curves: dict from a label to an array (E, layers).
+        first: the number of the first layer.
     """
     fig, panel = plt.subplots(figsize=(WIDTH, 3.2))
     plt.close(fig)
     for (label, values), color, style in zip(curves.items(), COLORS, ("-", "--", "-.", ":")):
-        layers = np.arange(1, values.shape[1] + 1)
+        layers = first + np.arange(values.shape[1])
         panel.plot(layers, values.T, "o", color=color, ms=3, alpha=0.5, mew=0)
         panel.plot(layers, values.mean(axis=0), style, color=color, label=label)
     panel.set(xlabel="layer", ylabel=ylabel, yscale="log" if log else "linear", xticks=layers)
