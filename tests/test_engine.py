@@ -14,7 +14,7 @@ from course_lib.exercises import EXERCISES, case, check, exercise, hint, progres
 from course_lib.exercises.engine import Exercise
 from course_lib.exercises.mistakes import edited
 from course_lib.exercises.report import Report
-from course_lib.exercises.values import LARGEST, to_array
+from course_lib.exercises.values import LARGEST, to_array, tolerance
 
 
 def _rows():
@@ -164,6 +164,13 @@ def test_float32_gets_the_tolerance_of_float32():
 
     assert "case 1 of 4" in repr(changed(rounded))
     assert changed(lambda y, mu: rounded(y, mu) if y.dtype == np.float32 else (y, mu))
+
+
+def test_tolerance_goes_with_the_largest_finite_value():
+    half_the_digits = 2**-26  # of float64, whose eps is 2**-52
+    assert tolerance(np.array([-1e6, 1.0, np.nan, np.inf])) == 1e6 * half_the_digits
+    assert tolerance(np.array([1e-6])) == 1e-6 * half_the_digits
+    assert tolerance(np.zeros(3)) == tolerance(np.zeros(0)) == half_the_digits  # nothing to measure against
 
 
 def test_nan_and_inf_are_found_and_named():
@@ -344,6 +351,7 @@ def test_law_that_fails_to_run_is_not_called_broken():
     (lambda y, mu: (y, mu - 0.5), "mu is 0.5 too small everywhere"),
     (lambda y, mu: (y**2, mu), "y is the square of the right value"),
     (lambda y, mu: (1 / y, mu), "y is one over the right value"),
+    (lambda y, mu: (y, mu**2), "mu is the square of the right value"),
 ])
 def test_simple_relation_is_told(change, words):
     report = changed(change)
@@ -369,6 +377,16 @@ def test_exchanged_outputs_rows_and_counts_are_told():
             in text(PAIR.check(lambda a, groups: pair_of(a, groups)[::-1])))
     assert "first has its rows and columns exchanged" in text(PAIR.check(lambda a, groups: ((a @ a).T, a + groups)))
     assert "first is groups times too large" in text(PAIR.check(lambda a, groups: (groups * (a @ a), a + groups)))
+
+
+def test_square_roots_are_told():
+    def var_of(x):
+        """The variances."""
+        return x.var(axis=0)
+
+    toy = Exercise(var_of, lambda: ((label, args[:1]) for label, args in _rows()), ("var",), ("a", "b", "c"))
+    assert "var is the square root of the right value" in text(toy.check(lambda x: x.std(axis=0)))
+    assert "var is one over the square root of the right value" in text(toy.check(lambda x: 1 / x.std(axis=0)))
 
 
 def test_no_relation_is_made_up():
@@ -554,7 +572,8 @@ def test_hints_after_a_recognised_mistake_are_about_it():
     answered(edited(ROWS, ROWS.mistakes[NO_EPS]))  # the same again: the hints go on
     assert "equation (2.1)" in repr(hint("standardize_rows"))
     answered(edited(ROWS, ROWS.mistakes["gamma is missing"]))  # has no steps of its own: back to the general ones
-    assert repr(hint(standardize_rows)).splitlines()[:2] == ["→ standardize_rows: hint 1 of 3", "  what breaks: it breaks"]
+    again = repr(hint(standardize_rows)).splitlines()
+    assert again[:2] == ["→ standardize_rows: hint 1 of 3", "  what breaks: it breaks"]
 
 
 def test_solution_is_folded_html_and_plain_text():

@@ -7,8 +7,10 @@ Right answers in other styles live beside these tests, in styles_chNN.py, one mo
 """
 
 import ast
+import dataclasses
 import importlib
 import inspect
+import itertools
 import textwrap
 import time
 from pathlib import Path
@@ -16,9 +18,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from course_lib.exercises import EXERCISES, check, hint, solution
+from course_lib.exercises import EXERCISES, check, hint, mistakes, solution
 from course_lib.exercises.engine import Exercise, first_line
-from course_lib.exercises.mistakes import edited, without_docstring
+from course_lib.exercises.mistakes import edited
 
 ROOT = Path(__file__).resolve().parents[1]
 FINISHED = sorted(int(path.name[:2]) for path in (ROOT / "notebooks").glob("[0-9][0-9]_*.md"))
@@ -85,16 +87,36 @@ def test_mistake_is_rejected_with_its_own_hint_and_no_other(exercise, key):
 
 @pytest.mark.parametrize("exercise, key", MISTAKES)
 def test_feedback_is_short_quick_and_keeps_the_solution_to_itself(exercise, key):
-    exercise.check(exercise.solution)
-    wrong = edited(exercise, exercise.mistakes[key])
-    start = time.perf_counter()
-    report = exercise.check(wrong)
-    assert time.perf_counter() - start < 0.3  # the bar of the course; the usual time is a tenth of it
+    assert min(_seconds_to_check(exercise, key) for _ in range(3)) < 0.3  # other work may disturb one of three
+    report = exercise.check(edited(exercise, exercise.mistakes[key]))
     lines = repr(report).splitlines()
     assert len(lines) <= 12 and max(map(len, lines)) <= 104
     assert first_line(key)[:30] in " ".join(line.strip() for line in lines)
-    for line in without_docstring(exercise.source).splitlines()[1:]:
+    for line in exercise.code.splitlines()[1:]:
         assert len(line.strip()) < 8 or line.strip() not in repr(report)  # shorter lines may occur by chance
+
+
+def _seconds_to_check(exercise, key):
+    """As for a learner who checks for the first time, with libraries imported."""
+    wrong, new = edited(exercise, exercise.mistakes[key]), dataclasses.replace(exercise)
+    start = time.perf_counter()
+    new.check(wrong)
+    return time.perf_counter() - start
+
+
+@pytest.mark.parametrize("exercise", EACH)
+def test_two_mistakes_together_are_recognised(exercise, monkeypatch):
+    monkeypatch.setattr(mistakes, "PATIENCE", 10)  # what is recognised, however busy the machine
+    both = total = 0
+    for pair in itertools.pairwise(exercise.mistakes):
+        try:
+            answer = edited(exercise, *(exercise.mistakes[key] for key in pair))
+        except (ValueError, SyntaxError):
+            continue  # these two change the same words
+        report = exercise.check(answer)
+        assert report.mistakes, report
+        both, total = both + (set(report.mistakes) == set(pair)), total + 1
+    assert both >= 0.5 * total  # in some pairs one mistake hides the other
 
 
 @pytest.mark.parametrize("exercise, law", LAWS)
@@ -114,7 +136,7 @@ def _disturbed(output, rng):
 @pytest.mark.parametrize("exercise", EACH)
 def test_right_answers_in_three_other_styles_are_accepted(exercise):
     answers = styles(exercise)
-    assert len({without_docstring(_source(answer)) for answer in answers}) >= 3
+    assert len({_source(answer) for answer in answers}) >= 3
     for answer in answers:
         report = exercise.check(answer)
         assert report, f"{answer.__name__}: {report}"

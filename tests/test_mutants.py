@@ -15,7 +15,6 @@ import pytest
 
 from course_lib.exercises import EXERCISES
 from course_lib.exercises.engine import Exercise
-from course_lib.exercises.mistakes import without_docstring
 
 SWAPS = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.Pow: ast.Mult,
          ast.FloorDiv: ast.Mult, ast.Mod: ast.FloorDiv, ast.And: ast.Or, ast.Or: ast.And,
@@ -53,7 +52,7 @@ def _with(node, **parts):
 
 def mutants(exercise):
     """Pairs (words, function): each function is the solution with one small edit."""
-    tree, seen = ast.parse(without_docstring(exercise.source)), {}
+    tree, seen = ast.parse(exercise.code), {}
     places = [(parent, name, k) for parent in ast.walk(tree) for name, child in ast.iter_fields(parent)
               for k in (range(len(child)) if isinstance(child, list) else [None]) if name not in ("op", "ops", "ctx")]
     for parent, name, k in places:

@@ -8,10 +8,11 @@ import difflib
 import importlib
 import pkgutil
 import re
+import textwrap
 
 from . import record
 from .engine import EXERCISES, exercise
-from .report import STEPS, Case, Report, Solution, Text
+from .report import STEPS, WIDTH, Case, Report, Solution, Text
 
 __all__ = ["EXERCISES", "case", "check", "exercise", "hint", "progress", "solution"]
 
@@ -90,7 +91,7 @@ def progress():
     chapters = sorted({each.chapter for each in EXERCISES.values()})
     lines = [_chapter_line(chapter, done, with_open=True) for chapter in chapters]
     total = f"{len(done & EXERCISES.keys())} of {len(EXERCISES)} exercises done"
-    return Text("\n".join([*lines, total]))
+    return Text("\n".join(textwrap.fill(line, WIDTH, subsequent_indent="    ") for line in [*lines, total]))
 
 
 def _chapter_line(chapter, done, with_open=False):

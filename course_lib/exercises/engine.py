@@ -55,14 +55,23 @@ class Exercise:
         found = re.search(r"(?:^|\.)ch(\d+)$", self.solution.__module__)
         return int(found[1]) if found else 0
 
-    @property
+    @cached_property
     def source(self) -> str:
         """The solution without its decorator."""
         source = textwrap.dedent(inspect.getsource(self.solution))
         first = ast.parse(source).body[0].lineno
         return "\n".join(source.splitlines()[first - 1 :])
 
-    @property
+    @cached_property
+    def code(self) -> str:
+        """The source without its docstring, which may repeat the words of the code."""
+        function = ast.parse(self.source).body[0]
+        if not ast.get_docstring(function):
+            return self.source
+        text, lines = function.body[0], self.source.splitlines()
+        return "\n".join(lines[: text.lineno - 1] + lines[text.end_lineno :])
+
+    @cached_property
     def parameters(self) -> list[str]:
         return list(inspect.signature(self.solution).parameters)
 
