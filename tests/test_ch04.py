@@ -452,6 +452,30 @@ def test_eps_outside_the_root_lets_a_dead_feature_through():
     assert ((dead - dead.mean()) / (dead.std() + 1e-5)).std() > 0.05
 
 
+class WithoutEps(torch.autograd.Function):
+    """Standardize over axis 0, eps = 1e-5, with a backward pass that has forgotten it."""
+
+    @staticmethod
+    def forward(ctx, x):
+        d = x - x.mean(0)
+        ctx.save_for_backward(d)
+        return d / (d.square().mean(0) + 1e-5).sqrt()
+
+    @staticmethod
+    def backward(ctx, dx_hat):
+        (d,) = ctx.saved_tensors
+        inv_std = d.square().mean(0).rsqrt()
+        x_hat = d * inv_std
+        return inv_std * (dx_hat - dx_hat.mean(0) - x_hat * (dx_hat * x_hat).mean(0))
+
+
+def test_default_gradcheck_misses_a_forgotten_eps():
+    """The prose on tolerances: torch's default lets it pass, rtol 1e-6 and atol 1e-7 do not."""
+    x = torch.randn(6, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    assert torch.autograd.gradcheck(WithoutEps.apply, x, raise_exception=False)
+    assert not torch.autograd.gradcheck(WithoutEps.apply, x, rtol=1e-6, atol=1e-7, raise_exception=False)
+
+
 # Exercises and their prose
 
 
