@@ -16,6 +16,7 @@ from hypothesis import settings
 # No deadline: a shared machine may pause in the middle of an example.
 settings.register_profile("course", derandomize=True, max_examples=100, deadline=None, database=None)
 settings.register_profile("explore", derandomize=False, max_examples=1000, deadline=None)
+settings.register_profile("quick", derandomize=True, max_examples=10, deadline=None, database=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "course"))
 
 

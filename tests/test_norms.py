@@ -34,20 +34,10 @@ def test_layer_equals_torch(layer, eps):
 @EPS
 @EVERY
 def test_layer_gradients_equal_central_differences(layer, eps):
-    """(L(a + h v) - L(a - h v)) / 2h = <dL/da, v> for the input and each parameter, along random directions."""
-    x, params, dy = layer.arrays(seed=2)
-    values, gradients = [x, *params], layer.gradients(x, params, dy, eps)[1:]
-    rng, h = np.random.default_rng(3), 1e-5
-
-    def loss(at):
-        return np.sum(dy * layer.run(*at, eps=eps)[0])
-
-    for k, gradient in enumerate(gradients):
-        v = rng.standard_normal(values[k].shape)
-        sides = (loss([*values[:k], values[k] + s * h * v, *values[k + 1:]]) for s in (1, -1))
-        numeric = np.subtract(*sides) / (2 * h)
-        # h**2 = 1e-10 of truncation and 1e-16 / h = 1e-11 of rounding, times values up to 100
-        assert abs(numeric - np.sum(gradient * v)) < 1e-7 * max(1, abs(numeric))
+    """Of the input and of each parameter, along random directions; a witness that shares no formula with torch."""
+    x, params, _ = layer.arrays(seed=2)
+    error = ours.check_vjp(lambda *arrays: layer.run(*arrays, eps=eps), ours.norm_backward, x, *params)
+    assert error < 1e-6  # a right gradient leaves 1e-8 at most here, the smallest known mistake 1e-5
 
 
 @EVERY
