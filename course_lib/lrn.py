@@ -131,7 +131,7 @@ def divisive_norm(x, weights, *, sigma, exponent=2.0):
         raise ValueError(f"sigma must be 0 or more, got {sigma}")
     power = widen(x) ** exponent
     pool = np.moveaxis(np.tensordot(power, weights.astype(power.dtype), axes=(1, 1)), -1, 1)
-    return (power / (sigma**exponent + pool)).astype(x.dtype, copy=False)
+    return (power / (sigma**exponent + pool)).astype(x.dtype)
 
 
 def _window_sum(a, *, left, right):

@@ -61,7 +61,7 @@ def whiten(x, *, method="zca", eps=0.0):
         _require_full_rank(cov, n)
         to_z, rotation, share = _METHODS[method](cov)
     z = x_centered @ to_z
-    return (z @ rotation).astype(x.dtype, copy=False), WhiteningCache(z, to_z, rotation, share)
+    return (z @ rotation).astype(x.dtype), WhiteningCache(z, to_z, rotation, share)
 
 
 def whiten_backward(dy, cache):
@@ -101,7 +101,7 @@ def whiten_backward(dy, cache):
     dz = dy.astype(np.float64) @ rotation.T
     overlap = share * (z.T @ dz) / max(len(z), 1)
     dx = (dz - mean(dz, (0,)) - z @ (overlap + overlap.T)) @ to_z.T
-    return dx.astype(dy.dtype, copy=False)
+    return dx.astype(dy.dtype)
 
 
 def _zca(cov):

@@ -1,5 +1,7 @@
 """Local response normalization and divisive normalization."""
 
+import tracemalloc
+
 import numpy as np
 import oracles_more as oracles
 import pytest
@@ -194,6 +196,20 @@ def test_blocks_hold_as_many_samples_as_fit(monkeypatch):
     assert lrn._blocks(np.zeros((5, 20))) == [slice(0, 2), slice(2, 4), slice(4, 6)]
     assert lrn._blocks(np.zeros((2, 46))) == [slice(0, 1), slice(1, 2)]
     assert len(lrn._blocks(np.zeros((2, 3, 0)))) == 1
+
+
+def test_local_response_norm_needs_two_arrays_and_its_backward_one():
+    x, dy = random((8, 16, 64, 64)), random((8, 16, 64, 64), seed=1)  # 4 MB each, 8 blocks
+    tracemalloc.start()
+    try:
+        _, cache = local_response_norm(x)
+        assert tracemalloc.get_traced_memory()[1] < 2.6 * x.nbytes  # y, t and a few blocks
+        tracemalloc.reset_peak()
+        before = tracemalloc.get_traced_memory()[0]
+        local_response_norm_backward(dy, cache)
+        assert tracemalloc.get_traced_memory()[1] - before < 1.7 * x.nbytes  # dx and a few blocks
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("order", ["transposed", "strided", "reversed", "fortran"])

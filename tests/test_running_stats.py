@@ -1,5 +1,7 @@
 """Statistics for inference, inference with them, and folding."""
 
+import tracemalloc
+
 import numpy as np
 import oracles_more as oracles
 import pytest
@@ -244,6 +246,16 @@ def test_inference_keeps_the_type(dtype):
     allowed = {np.float16: 5e-4, np.float32: 1e-6, np.float64: 1e-14}[dtype]
     exact = batch_norm_inference(x.astype(np.float64), *p)
     np.testing.assert_allclose(y, exact, rtol=allowed, atol=allowed)
+
+
+def test_inference_needs_one_array():
+    x = random((8, 3, 128, 128))  # 3 MB
+    tracemalloc.start()
+    try:
+        batch_norm_inference(x, *parameters())
+        assert tracemalloc.get_traced_memory()[1] < 1.2 * x.nbytes
+    finally:
+        tracemalloc.stop()
 
 
 def test_inference_takes_any_layout_nothing_and_nan_and_leaves_its_inputs_alone():
