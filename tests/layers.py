@@ -32,6 +32,11 @@ class Layer(NamedTuple):
     def __str__(self):
         return f"{self.name}-{'x'.join(map(str, self.shape))}"
 
+    @property
+    def has_single_entries(self):
+        """Is a slice one entry, as on 1 x 1 maps?"""
+        return len(self.slices(self.shape)[0]) == 1
+
     def arrays(self, dtype=np.float64, *, mean=3.0, std=2.0, shape=None, seed=0):
         """x, the parameters, dy."""
         rng = np.random.default_rng(seed)
@@ -133,7 +138,7 @@ def errors(layer, arrays, got, right):
     and is measured against these: gamma * dy * inv_std.
     """
     result = [relative_error(a, b) for a, b in zip(got, right, strict=True)]
-    if all(len(entries) == 1 for entries in layer.slices(layer.shape)):
+    if layer.has_single_entries:
         x, (gamma, *_), dy = arrays
         terms = gamma.reshape(-1, *[1] * (x.ndim - 2)) * dy / x
         result[1] = np.max(np.abs(got[1] - right[1])) / np.max(np.abs(terms))
