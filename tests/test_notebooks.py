@@ -103,11 +103,13 @@ def test_no_other_cell_uses_a_learners_name(path):
 
 
 @pytest.mark.parametrize("path", CHAPTERS)
-def test_every_exercise_has_a_heading_with_its_number_and_stars(path):
-    chapter = int(path.name[:2])
-    text = path.read_text(encoding="utf8")
-    heads = re.findall(r"^### Exercise (\d+)\.(\d+): .+ \(★{1,3}\)$", text, flags=re.MULTILINE)
-    assert [(int(c), int(k)) for c, k in heads] == [(chapter, k) for k in range(1, len(of_chapter(path)) + 1)]
+def test_exercises_have_numbered_headings_each_with_a_stub_or_an_answer_to_unfold(path):
+    _, *sections = re.split(r"^### (?=Exercise)", path.read_text(encoding="utf8"), flags=re.MULTILINE)
+    for number, section in enumerate(sections, start=1):
+        assert re.match(rf"Exercise {int(path.name[:2])}\.{number}: .+ \(★{{1,3}}\)\n", section), section[:60]
+        section = re.split(r"^##? ", section, flags=re.MULTILINE)[0]
+        stubs_here = section.count(":tags: [exercise]")
+        assert stubs_here == 1 or (stubs_here == 0 and "<details>" in section), section[:60]
 
 
 @pytest.mark.parametrize("path", CHAPTERS)
