@@ -108,6 +108,11 @@ def mnist(*, standardized=True, cache=None):
 def blobs(*, train=500, test=500, classes=3, features=2, spread=1.0, seed=0):
     """Gaussian clouds, one a class, with centres drawn from N(0, 3**2): easy, and linear.
 
+    Args:
+        train, test: how many points.
+        classes, features: how many clouds, in how many dimensions.
+        spread: standard deviation of a cloud.
+        seed: of all random choices.
     Returns:
         Data: x (N, features), y (N,).
     """
@@ -120,6 +125,10 @@ def blobs(*, train=500, test=500, classes=3, features=2, spread=1.0, seed=0):
 def spirals(*, train=500, test=500, noise=0.1, seed=0):
     """Two spirals around each other: no line parts them.
 
+    Args:
+        train, test: how many points.
+        noise: standard deviation around an arm; the arms are 1.6 apart.
+        seed: of all random choices.
     Returns:
         Data: x (N, 2), y (N,) of 0 and 1.
     """
@@ -132,10 +141,18 @@ def spirals(*, train=500, test=500, noise=0.1, seed=0):
 
 
 def correlated(*, samples=1000, features=4, condition=100.0, offset=2.0, seed=0):
-    """Correlated Gaussian data for whitening: (samples, features), float32.
+    """Correlated Gaussian data, off centre, for whitening.
 
     The variances along the principal axes, which are turned at random, fall
-    geometrically from `condition` to 1; every feature has mean `offset`.
+    geometrically from `condition` to 1.
+
+    Args:
+        samples, features: N and D.
+        condition: the ratio of the largest variance to the smallest.
+        offset: mean of every feature.
+        seed: of all random choices.
+    Returns:
+        x, (N, D), float32.
     """
     rng = np.random.default_rng(seed)
     axes = np.linalg.qr(rng.standard_normal((features, features)))[0]

@@ -26,10 +26,16 @@ class LayerVariances(NamedTuple):
 
 
 def constant(rng, fan_in, fan_out, *, value=0.0):
-    """All weights the same: all units of a layer stay copies of each other (`rng` is not used).
+    """All weights the same: all units of a layer stay copies of each other.
 
+    Args:
+        rng: not used; it makes the signature that of the others.
+        fan_in, fan_out: the width of the layer below and of this one.
+        value: of every weight.
     Returns:
         W, (fan_in, fan_out).
+    Raises:
+        ValueError: a width is not a positive integer.
     """
     _require_fans(fan_in, fan_out)
     return np.full((fan_in, fan_out), float(value))
@@ -54,7 +60,13 @@ def normal(rng, fan_in, fan_out, *, std):
 def lecun_normal(rng, fan_in, fan_out):
     """W ~ N(0, 1 / fan_in): a linear layer keeps the variance on the way forward.
 
-    Args, Returns, Raises: as `normal`.
+    Args:
+        rng: numpy.random.Generator.
+        fan_in, fan_out: the width of the layer below and of this one.
+    Returns:
+        W, (fan_in, fan_out).
+    Raises:
+        ValueError: a width is not a positive integer.
     Source: LeCun, Bottou, Orr & Müller 1998.
     """
     _require_fans(fan_in, fan_out)
@@ -64,7 +76,14 @@ def lecun_normal(rng, fan_in, fan_out):
 def xavier_normal(rng, fan_in, fan_out, *, gain=1.0):
     """W ~ N(0, gain**2 * 2 / (fan_in + fan_out)): a compromise between forward and backward.
 
-    Args, Returns, Raises: as `normal`; gain corrects for the activation (torch: 5/3 for tanh).
+    Args:
+        rng: numpy.random.Generator.
+        fan_in, fan_out: the width of the layer below and of this one.
+        gain: a factor that makes up for the activation, such as 5/3 for tanh in torch.
+    Returns:
+        W, (fan_in, fan_out).
+    Raises:
+        ValueError: a width is not a positive integer.
     Source: Glorot & Bengio 2010, with a normal law.
     """
     _require_fans(fan_in, fan_out)
@@ -74,7 +93,14 @@ def xavier_normal(rng, fan_in, fan_out, *, gain=1.0):
 def xavier_uniform(rng, fan_in, fan_out, *, gain=1.0):
     """W ~ U(-a, a), a = gain * sqrt(6 / (fan_in + fan_out)): the variance of `xavier_normal`.
 
-    Args, Returns, Raises: as `xavier_normal`.
+    Args:
+        rng: numpy.random.Generator.
+        fan_in, fan_out: the width of the layer below and of this one.
+        gain: a factor that makes up for the activation, such as 5/3 for tanh in torch.
+    Returns:
+        W, (fan_in, fan_out).
+    Raises:
+        ValueError: a width is not a positive integer.
     Source: Glorot & Bengio 2010, Eq. 16.
     """
     _require_fans(fan_in, fan_out)
@@ -85,7 +111,14 @@ def xavier_uniform(rng, fan_in, fan_out, *, gain=1.0):
 def he_normal(rng, fan_in, fan_out, *, negative_slope=0.0):
     """W ~ N(0, 2 / ((1 + a**2) * fan_in)): makes up for the half that a ReLU throws away.
 
-    Args, Returns, Raises: as `normal`; negative_slope is a, that of a leaky ReLU.
+    Args:
+        rng: numpy.random.Generator.
+        fan_in, fan_out: the width of the layer below and of this one.
+        negative_slope: a, that of a leaky ReLU.
+    Returns:
+        W, (fan_in, fan_out).
+    Raises:
+        ValueError: a width is not a positive integer.
     Source: He, Zhang, Ren & Sun 2015, section 2.2.
     """
     _require_fans(fan_in, fan_out)
@@ -95,7 +128,14 @@ def he_normal(rng, fan_in, fan_out, *, negative_slope=0.0):
 def he_uniform(rng, fan_in, fan_out, *, negative_slope=0.0):
     """W ~ U(-b, b), b = sqrt(6 / ((1 + a**2) * fan_in)): the variance of `he_normal`.
 
-    Args, Returns, Raises: as `he_normal`.
+    Args:
+        rng: numpy.random.Generator.
+        fan_in, fan_out: the width of the layer below and of this one.
+        negative_slope: a, that of a leaky ReLU.
+    Returns:
+        W, (fan_in, fan_out).
+    Raises:
+        ValueError: a width is not a positive integer.
     Source: He, Zhang, Ren & Sun 2015, section 2.2, with a uniform law.
     """
     _require_fans(fan_in, fan_out)
@@ -109,7 +149,14 @@ def orthogonal(rng, fan_in, fan_out, *, gain=1.0):
     Where fan_in and fan_out differ, the shorter side is orthonormal: columns
     if fan_out is smaller, else rows.
 
-    Args, Returns, Raises: as `xavier_normal`.
+    Args:
+        rng: numpy.random.Generator.
+        fan_in, fan_out: the width of the layer below and of this one.
+        gain: all singular values.
+    Returns:
+        W, (fan_in, fan_out).
+    Raises:
+        ValueError: a width is not a positive integer.
     Source: Saxe, McClelland & Ganguli 2014.
     """
     _require_fans(fan_in, fan_out)
