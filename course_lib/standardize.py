@@ -90,7 +90,7 @@ def standardize_backward(dx_hat, cache):
     require_floating(dx_hat=dx_hat)
     if dx_hat.shape != x_hat.shape:
         raise ValueError(f"dx_hat has shape {dx_hat.shape}, but x_hat had {x_hat.shape}")
-    wide = dx_hat.astype(x_hat.dtype, order="C", copy=False)
+    wide = dx_hat.astype(x_hat.dtype, copy=False)
     with short_buffers():
         dx = x_hat * -mean(wide, axes, times=x_hat)
         dx += wide

@@ -115,6 +115,13 @@ def test_standardize_keeps_the_type(dtype):
     assert cache.x_hat.dtype == cache.inv_std.dtype == max(dtype, np.float32, key=lambda t: np.finfo(t).bits)
 
 
+@pytest.mark.parametrize("center", [True, False])
+def test_standardize_computes_in_the_type_of_x_under_a_float64_eps(center):
+    x, _ = draw()
+    x_hat, cache = standardize(x.astype(np.float32), (0, 2), center=center, eps=np.full((1, 4, 1), 0.1))
+    assert x_hat.dtype == cache.x_hat.dtype == cache.inv_std.dtype == np.float32
+
+
 def test_standardize_backward_returns_the_type_of_the_gradient():
     x, dx_hat = draw()
     _, cache = standardize(x, (0, 2))

@@ -54,20 +54,23 @@ class Mutant(NamedTuple):
 
 def mutants(module):
     """All mutants of a module of course_lib."""
-    text = (ROOT / "course_lib" / f"{module}.py").read_text(encoding="utf8")
+    tree = ast.parse((ROOT / "course_lib" / f"{module}.py").read_text(encoding="utf8"))
     seen = {}
-    for number in range(len(list(_edits(ast.parse(text))))):
-        tree = ast.parse(text)
-        function, parent, field, index, old, new = list(_edits(tree))[number]
+    for function, parent, field, index, old, new in _edits(tree):
         change = f"{module}.{function}: {_text(old)} -> {_text(new)}"
         seen[change] = seen.get(change, 0) + 1
         if seen[change] > 1:
             change += f" ({seen[change]})"
-        if index is None:
-            setattr(parent, field, new)
-        else:
-            getattr(parent, field)[index] = new
-        yield Mutant(module, old.lineno, change, ast.unparse(ast.fix_missing_locations(tree)))
+        _replace(parent, field, index, new)
+        yield Mutant(module, old.lineno, change, ast.unparse(tree))
+        _replace(parent, field, index, old)
+
+
+def _replace(parent, field, index, node):
+    if index is None:
+        setattr(parent, field, node)
+    else:
+        getattr(parent, field)[index] = node
 
 
 def _text(node):
@@ -110,7 +113,7 @@ def _variants(node):
             yield _copy(node, value=node.value + 1 if node.value < 32 else node.value * 64)
         case ast.Constant(value=float()):
             yield _copy(node, value=node.value * 2 if node.value else 1.0)
-        case ast.If() | ast.IfExp() | ast.While() if not isinstance(node.test, (ast.Compare, ast.BoolOp)):
+        case ast.If() | ast.IfExp() | ast.While() if not isinstance(node.test, (ast.Compare, ast.BoolOp, ast.UnaryOp)):
             yield _copy(node, test=ast.UnaryOp(ast.Not(), node.test))
         case ast.Call():
             for k in range(len(node.keywords)):
