@@ -9,6 +9,7 @@
 
 import base64
 import hashlib
+import html
 import os
 import re
 import shutil
@@ -114,10 +115,24 @@ def sized(page, match):
     return f'<img loading="lazy" {size}{match[1]}src="{match[2]}"'
 
 
+HOME = """<!DOCTYPE html>
+<html lang="en">
+  <head>
+    <meta charset="utf-8" />
+    <title>{title}</title>
+    <meta http-equiv="refresh" content="0; url={page}" />
+  </head>
+  <body><p><a href="{page}">{title}</a></p></body>
+</html>
+"""
+
+
 def finish(app, exception):
     if exception or app.builder.name != "html":
         return
     out = Path(app.outdir)
+    home = HOME.format(title=html.escape(app.config.html_title), page=f"{app.config.root_doc}.html")
+    (out / "index.html").write_text(home, encoding="utf8")
     for macro in (out / "_static").glob("*webpack-macros.html"):
         macro.unlink()
     for notebook in (ROOT / "notebooks").glob("*.ipynb"):
