@@ -38,8 +38,7 @@ class Norm(torch.autograd.Function):
                 x_centered.copy_(x_)
             var_.copy_(_mean(x_centered.square(), axes))
             x_hat = x_centered.mul_(torch.rsqrt(var_ + eps_))
-            y_wide = x_hat.mul_(gamma_)
-            y_.copy_(y_wide if beta_ is None else y_wide.add_(beta_))
+            y_.copy_(_affine_(x_hat, gamma_, beta_))
         ctx.save_for_backward(x, gamma, beta, eps if torch.is_tensor(eps) else None, mu, rest, var)
         ctx.eps, ctx.axes, ctx.center = eps, axes, center
         mean = mu + rest
@@ -60,20 +59,28 @@ class Norm(torch.autograd.Function):
         for x_, dy_, gamma_, eps_, mu_, rest_, var_, dx_, dgamma_, dbeta_, deps_ in blocks:
             x_, dy_, inv_std = x_.to(wide), dy_.to(wide), torch.rsqrt(var_ + eps_)
             x_hat = (x_ - mu_).sub_(rest_).mul_(inv_std) if ctx.center else x_ * inv_std
-            dy_x_hat = _total(dy_ * x_hat, inner)
+            work = dx_ if dx_.dtype == wide else torch.empty_like(dy_)
+            dy_x_hat = _total(torch.mul(dy_, x_hat, out=work), inner)
             dgamma_ += _total(dy_x_hat, shared)
-            along_x_hat = _total(gamma_ * dy_x_hat, axes) / count
-            dx_hat = torch.mul(dy_, gamma_, out=dx_ if dx_.dtype == wide else None)
-            dx_wide = dx_hat.addcmul_(x_hat, along_x_hat, value=-1)
-            if ctx.center or beta is not None:
-                dy_ones = _total(dy_, inner)
-                dbeta_ += _total(dy_ones, shared)
-            if ctx.center:
-                dx_wide -= _total(gamma_ * dy_ones, axes) / count
+            along_x_hat = _total(dy_x_hat.mul_(gamma_), axes) / count
+            if beta is not None:
+                dbeta_ += _total(dy_, shared)
+            dx_hat = torch.mul(dy_, gamma_, out=work)
+            along_ones = _mean(dx_hat, axes) if ctx.center else 0
+            dx_wide = dx_hat.addcmul_(x_hat, along_x_hat, value=-1).sub_(along_ones)
             dx_.copy_(dx_wide.mul_(inv_std))
             if eps is not None:
                 deps_ += _total(-0.5 * count * along_x_hat * inv_std**2, shared)
         return dx, dgamma.to(gamma.dtype), _like(dbeta, beta), _like(deps, eps), None, None
+
+
+def _affine_(x_hat, gamma, beta):
+    """gamma * x_hat + beta, in place of x_hat."""
+    if beta is None:
+        return x_hat.mul_(gamma)
+    if gamma.shape[-1] > 1:
+        return torch.addcmul(beta, x_hat, gamma, out=x_hat)
+    return x_hat.mul_(gamma).add_(beta)  # where both are constant along the last axis, addcmul takes twice as long
 
 
 def _differentiable_gradients(dy, x, gamma, beta, eps, ctx):
@@ -362,18 +369,19 @@ def norm(x, gamma, beta, *, axes, param_axes=(1,), center=True, eps, groups=None
 
 
 def _blocks(axes, x, *others):
-    """Equal parts of x and the others, one after the other, that stay in a CPU's cache from step to step.
+    """Parts of x and of the others, one after the other, that stay in a CPU's cache from step to step.
 
     The cut is along the first axis that shares no statistics, so each part is a
     problem of its own.  What broadcasts along it, or is no tensor, is passed on.
     """
-    axis = next((k for k, n in enumerate(x.shape) if k not in axes and n > 1), x.ndim - 1)
-    size = x.shape[axis]
-    whole = x.device.type != "cpu" or axis in axes or axis == x.ndim - 1 or not x.is_contiguous()
-    step = size if whole else max(1, BLOCK * size // max(1, x.numel()))
-    for start in range(0, size, max(1, step)):
-        part = min(step, size - start)
-        yield [a.narrow(axis, start, part) if torch.is_tensor(a) and a.ndim and a.shape[axis] > 1 else a
+    axis = next((k for k, n in enumerate(x.shape[:-1]) if k not in axes and n > 1), None)
+    if axis is None or x.device.type != "cpu" or not x.is_contiguous():
+        yield x, *others
+        return
+    step = max(1, BLOCK * x.shape[axis] // max(1, x.numel()))
+    for start in range(0, x.shape[axis], step):
+        length = min(step, x.shape[axis] - start)
+        yield [a.narrow(axis, start, length) if torch.is_tensor(a) and a.ndim and a.shape[axis] > 1 else a
                for a in (x, *others)]
 
 
