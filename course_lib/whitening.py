@@ -43,7 +43,7 @@ def whiten(x, *, method="zca", eps=0.0):
         y with the shape and type of x, and the cache for `whiten_backward`.
     Raises:
         TypeError: x is not of a floating type.
-        ValueError: x is not (N, D), N is 1, method is unknown, eps is negative,
+        ValueError: x is not (N, D), D is 0, N is 1, method is unknown, eps is negative,
             or eps is 0 and the covariance is singular, as it is for N <= D.
     Source: Kessy, Lewin & Strimmer 2018, who factor S^-1, not S, for Cholesky.
     """
@@ -53,10 +53,10 @@ def whiten(x, *, method="zca", eps=0.0):
     wide = x.astype(np.float64)
     x_centered = wide - mean(wide, (0,))
     x_centered -= mean(x_centered, (0,))
-    cov = x_centered.T @ x_centered / max(n, 1) + eps * np.eye(d)
-    if x.size == 0 or np.isnan(cov).any():  # nothing to whiten, or nothing that could be: NaN goes on
-        cov = np.full((d, d), np.nan)
-        to_z = rotation = share = cov
+    with np.errstate(invalid="ignore"):  # a batch of 0 has covariance 0 / 0
+        cov = x_centered.T @ x_centered / n + eps * np.eye(d)
+    if np.isnan(cov).any():
+        to_z = rotation = share = np.full((d, d), np.nan)
     else:
         _require_full_rank(cov, n)
         to_z, rotation, share = _METHODS[method](cov)
@@ -99,7 +99,7 @@ def whiten_backward(dy, cache):
         i, j = np.argwhere(np.isinf(share))[0]
         raise ValueError(f"principal components {i} and {j} have the same variance: pca has no gradient, zca has one")
     dz = dy.astype(np.float64) @ rotation.T
-    overlap = share * (z.T @ dz) / max(len(z), 1)
+    overlap = share * (z.T @ dz) / len(z)
     dx = (dz - mean(dz, (0,)) - z @ (overlap + overlap.T)) @ to_z.T
     return dx.astype(dy.dtype)
 
@@ -138,7 +138,7 @@ def _principal_axes(cov):
 
 def _require_samples(x, method, eps):
     require_floating(x=x)
-    if x.ndim != 2:
+    if x.ndim != 2 or x.shape[1] == 0:
         raise ValueError(f"x has shape {x.shape}; whitening needs rows of samples, (N, D)")
     if len(x) == 1:
         raise ValueError(f"x of shape {x.shape} has 1 sample; a covariance needs 2 or more")

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from course_lib import check_vjp, divisive_norm, local_response_norm, local_response_norm_backward, lrn, rms_norm
 
+pytestmark = pytest.mark.filterwarnings("error")  # a warning of NumPy is a fault of the package
 SHAPES = [(3, 7), (3, 7, 2), (2, 7, 3, 4), (2, 5, 3, 2, 4)]
 SIZES = [1, 2, 3, 4, 5, 8, 30]  # odd, even, and wider than there are channels
 # alpha * sum is as large as k: with AlexNet's 1e-4 a wrong window would show in the fourth digit only

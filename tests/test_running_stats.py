@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from course_lib import EMA, PopulationStats, batch_norm, batch_norm_inference, fold_batch_norm
 
+pytestmark = pytest.mark.filterwarnings("error")  # a warning of NumPy is a fault of the package
 SHAPES = [(6, 3), (5, 3, 4), (2, 3, 4, 5), (2, 3, 2, 4, 3)]
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from course_lib import check_vjp, standardize, standardize_backward, whiten, whiten_backward
 
+pytestmark = pytest.mark.filterwarnings("error")  # a warning of NumPy is a fault of the package
 METHODS = ["zca", "pca", "cholesky"]
 
 
@@ -271,11 +272,10 @@ def test_whiten_takes_any_layout_and_leaves_its_inputs_alone(layout):
     np.testing.assert_array_equal(dy, kept[1])
 
 
-@pytest.mark.parametrize("shape", [(0, 3), (5, 0), (0, 0)], ids=str)
 @pytest.mark.parametrize("method", METHODS)
-def test_whiten_of_nothing_is_nothing(method, shape):
-    y, cache = whiten(np.zeros(shape), method=method)
-    assert y.shape == whiten_backward(np.zeros(shape), cache).shape == shape
+def test_whiten_of_nothing_is_nothing(method):
+    y, cache = whiten(np.zeros((0, 3)), method=method)
+    assert y.shape == whiten_backward(np.zeros((0, 3)), cache).shape == (0, 3)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -292,6 +292,7 @@ def test_nan_goes_on(bad, method):
     (np.zeros((5, 3), int), {}, TypeError, "x is int64; normalization needs a floating type"),
     (np.zeros(5), {}, ValueError, r"x has shape \(5,\); whitening needs rows of samples, \(N, D\)"),
     (np.zeros((2, 3, 4)), {}, ValueError, r"x has shape \(2, 3, 4\); whitening needs rows"),
+    (np.zeros((5, 0)), {}, ValueError, r"x has shape \(5, 0\); whitening needs rows"),
     (np.zeros((1, 3)), {}, ValueError, r"x of shape \(1, 3\) has 1 sample; a covariance needs 2 or more"),
     (random(), {"method": "ZCA"}, ValueError, "method is 'ZCA'; choose one of zca, pca, cholesky"),
     (random(), {"eps": -0.1}, ValueError, "eps must be 0 or more, got -0.1"),
