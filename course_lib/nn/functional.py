@@ -11,6 +11,20 @@ from math import prod
 import torch
 from torch.autograd.function import once_differentiable
 
+__all__ = [
+    "batch_norm",
+    "batch_norm_inference",
+    "filter_response_norm",
+    "group_norm",
+    "instance_norm",
+    "layer_norm",
+    "local_response_norm",
+    "rms_norm",
+    "standardize",
+    "tlu",
+    "whiten",
+]
+
 BLOCK = 2**17  # entries worked on at once on a CPU: a few arrays of 512 kB stay in the cache of a core
 
 
@@ -152,7 +166,7 @@ def tlu(y, tau):
     _require_channels(y)
     _require_floating(y)
     _require_shape(y, (1,), tau=tau)
-    return TLU.apply(y, _broadcast(tau, y.ndim, (1,)).to(y.dtype))
+    return TLU.apply(y, _broadcast(tau, y.ndim, (1,)))
 
 
 class TLU(torch.autograd.Function):
@@ -160,16 +174,16 @@ class TLU(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, y, tau):
-        z = torch.maximum(y, tau)
+        z = torch.maximum(y, tau.to(y.dtype))
         ctx.save_for_backward(z, tau)
         return z
 
     @staticmethod
-    def backward(ctx, dz):  # plain steps, linear in dz: the second derivative is right as it stands
+    def backward(ctx, dz):  # linear in dz, in steps that autograd can follow: so the second derivative is right too
         z, tau = ctx.saved_tensors
-        dy = dz * (z > tau)
+        dy = dz * (z > tau.to(z.dtype))
         shared = tuple(axis for axis, n in enumerate(tau.shape) if n == 1)
-        return dy, _total(dz, shared) - _total(dy, shared)
+        return dy, _total((dz - dy).to(_wide(dz)), shared).to(tau.dtype)
 
 
 def batch_norm_inference(x, gamma, beta, mean, var, *, eps=1e-5):

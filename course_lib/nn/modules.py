@@ -91,9 +91,12 @@ class RMSNorm(nn.RMSNorm):
 class GroupNorm(nn.GroupNorm):
     """Group norm; `torch.nn.GroupNorm`."""
 
-    def __init__(self, num_groups, num_channels, *args, **kwargs):
+    def __init__(self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True,
+                 device=None, dtype=None, *, bias: bool = True) -> None:
         F.require_groups(num_groups, num_channels, "num_groups")
-        super().__init__(num_groups, num_channels, *args, **kwargs)
+        super().__init__(num_groups, num_channels, eps, affine, device, dtype)
+        if not bias:  # here, because older versions of torch do not know the argument
+            self.register_parameter("bias", None)
 
     def forward(self, x):
         _require_channels(x, self.num_channels, "GroupNorm")

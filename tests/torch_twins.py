@@ -1,0 +1,46 @@
+"""What the tests of `course_lib.nn` share: devices, the functional twins of the layers, and how to run them."""
+
+import layers
+import pytest
+import torch
+
+from course_lib.nn import functional as F
+
+torch.set_num_threads(1)
+
+NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU for torch")
+on_each_device = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=NO_GPU)])
+
+TWINS = {
+    "batch_norm": F.batch_norm,
+    "layer_norm": F.layer_norm,
+    "instance_norm": F.instance_norm,
+    "group_norm": lambda x, gamma, beta, *, eps: F.group_norm(x, gamma, beta, groups=layers.GROUPS, eps=eps),
+    "rms_norm": F.rms_norm,
+    "frn": F.filter_response_norm,
+    layers.LEARNED: lambda x, gamma, beta, learned, *, eps: F.filter_response_norm(x, gamma, beta, eps=learned),
+}
+
+
+@pytest.fixture(params=["whole", "in parts"])
+def parts(request, monkeypatch):
+    """Runs a test twice: small inputs fit into one part, so that the cutting needs a smaller limit to be seen."""
+    if request.param == "in parts":
+        monkeypatch.setattr(F, "BLOCK", 16)
+
+
+def leaves(arrays, device="cpu"):
+    return [torch.tensor(a, device=device, requires_grad=True) for a in arrays]
+
+
+def gradients(function, tensors, dy):
+    """The result and the gradients of all inputs, as NumPy arrays."""
+    y = function(*tensors)
+    found = torch.autograd.grad(y, tensors, torch.as_tensor(dy, dtype=y.dtype, device=y.device))
+    return [a.detach().cpu().numpy() for a in (y, *found)]
+
+
+def twin_gradients(layer, arrays, eps, device="cpu"):
+    """y, dx and the gradients of the parameters by the torch half, from the NumPy arrays of `layer.arrays`."""
+    x, params, dy = arrays
+    return gradients(lambda *tensors: TWINS[layer.name](*tensors, eps=eps), leaves([x, *params], device), dy)
