@@ -14,7 +14,7 @@ from .norms import _at_least_2d
 from .standardize import require_floating
 from .sums import widen
 
-BLOCK = 2**16  # entries worked on at once: a few arrays of 256 kB stay in the cache of a core
+BLOCK = 65536  # entries worked on at once: a few arrays of 256 kB stay in the cache of a core
 
 
 class LRNCache(NamedTuple):

@@ -35,7 +35,7 @@ def by_torch(x, dy, *, size, k, alpha, beta):
     return y.detach().numpy(), t.grad.numpy()
 
 
-@pytest.mark.parametrize("beta", [0.75, 0.6, 0.5, 1.0])
+@pytest.mark.parametrize("beta", [0.75, 0.6, 0.5, 1.0, 1.5])
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_local_response_norm_equals_loops(shape, size, beta):
@@ -196,6 +196,7 @@ def test_blocks_hold_as_many_samples_as_fit(monkeypatch):
     monkeypatch.setattr(lrn, "BLOCK", 45)
     assert lrn._blocks(np.zeros((5, 20))) == [slice(0, 2), slice(2, 4), slice(4, 6)]
     assert lrn._blocks(np.zeros((2, 46))) == [slice(0, 1), slice(1, 2)]
+    assert lrn._blocks(np.zeros((50, 1))) == [slice(0, 45), slice(45, 90)]
     assert len(lrn._blocks(np.zeros((2, 3, 0)))) == 1
 
 
