@@ -6,7 +6,15 @@ import layers
 import numpy as np
 import pytest
 import torch
-from torch_twins import TWINS, gradients, leaves, on_each_device, parts, twin_gradients  # noqa: F401  (parts: a fixture)
+from torch_twins import (
+    TWINS,
+    gradients,
+    leaves,
+    on_each_device,
+    parts,  # noqa: F401  a fixture
+    twin_gradients,
+    whole_and_in_parts,
+)
 
 import course_lib as ours
 from course_lib import nn
@@ -53,20 +61,22 @@ def test_module_takes_the_arguments_of_its_torch_twin(name):
         assert issubclass(getattr(nn, name), theirs)
 
 
+@whole_and_in_parts
 @on_each_device
 @pytest.mark.parametrize("eps", [1e-5, 0.1])
 @pytest.mark.parametrize("layer", layers.ALL, ids=str)
-def test_values_and_gradients_agree_with_numpy_and_torch(layer, eps, device, parts):
+def test_values_and_gradients_agree_with_numpy_and_torch(layer, eps, device):
     x, params, dy = layer.arrays()
     got = twin_gradients(layer, (x, params, dy), eps, device)
     for right in (layer.gradients(x, params, dy, eps), layer.torch_gradients(x, params, dy, eps)):
         assert max(layers.errors(layer, (x, params, dy), got, right)) < FLOAT64
 
 
+@whole_and_in_parts
 @on_each_device
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64], ids=lambda t: t.__name__)
 @pytest.mark.parametrize("layer", layers.ONE_EACH, ids=str)
-def test_types_are_those_of_numpy(layer, dtype, device, parts):
+def test_types_are_those_of_numpy(layer, dtype, device):
     x, params, dy = layer.arrays(dtype)
     got, right = twin_gradients(layer, (x, params, dy), 1e-5, device), layer.gradients(x, params, dy, 1e-5)
     assert [a.dtype for a in got] == [a.dtype for a in right] == [dtype] * len(got)
@@ -76,10 +86,11 @@ def test_types_are_those_of_numpy(layer, dtype, device, parts):
     assert max(layers.relative_error(a.astype(float), b.astype(float)) for a, b in zip(got, right, strict=True)) < tolerance
 
 
+@whole_and_in_parts
 @pytest.mark.parametrize("size", [1, 2, 4, 5, 9])
 @pytest.mark.parametrize("beta", [0.75, 0.6])
 @pytest.mark.parametrize("shape", [(3, 6, 4), (2, 6, 3, 4)], ids=str)
-def test_local_response_norm_agrees_with_numpy_and_torch(size, beta, shape, parts):
+def test_local_response_norm_agrees_with_numpy_and_torch(size, beta, shape):
     rng = np.random.default_rng(1)
     x, dy = 3 * rng.standard_normal(shape), rng.standard_normal(shape)
     setting = {"size": size, "k": 1.5, "alpha": 0.2, "beta": beta}
@@ -134,8 +145,9 @@ def test_batch_norm_inference_agrees_with_numpy_and_torch(shape, device):
     assert max(map(layers.relative_error, got[:4], theirs)) < FLOAT64
 
 
+@whole_and_in_parts
 @on_each_device
-def test_standardize_agrees_with_numpy_on_any_axes(device, parts):
+def test_standardize_agrees_with_numpy_on_any_axes(device):
     rng = np.random.default_rng(5)
     x, dx_hat = rng.standard_normal((2, 3, 4, 5, 6)) + 2
     for axes in [(0,), (1, 3), (-1,), (3, 0), (0, 1, 2, 3)]:
@@ -164,9 +176,10 @@ FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
 IMAGES = [layers.layer(name, shape, 2) for shape in layers.SHAPES[2:] for name in TWINS]
 
 
+@whole_and_in_parts
 @on_each_device
 @pytest.mark.parametrize("layer", IMAGES, ids=str)
-def test_channels_last_goes_in_and_comes_out(layer, device, parts):
+def test_channels_last_goes_in_and_comes_out(layer, device):
     x, params, dy = layer.arrays()
     right = layer.gradients(x, params, dy, 1e-5)
     memory_format = FORMATS[x.ndim]
@@ -189,9 +202,10 @@ def test_channels_last_goes_through_windows_and_thresholds(function):
     torch.testing.assert_close(y, function(x))
 
 
+@whole_and_in_parts
 @on_each_device
 @pytest.mark.parametrize("layer", layers.ONE_EACH, ids=str)
-def test_transposed_and_strided_inputs_give_the_same(layer, device, parts):
+def test_transposed_and_strided_inputs_give_the_same(layer, device):
     x, params, dy = layer.arrays()
     right = layer.gradients(x, params, dy, 1e-5)
     x, *params = leaves([x, *params], device)

@@ -29,6 +29,9 @@ def parts(request, monkeypatch):
         monkeypatch.setattr(F, "BLOCK", 16)
 
 
+whole_and_in_parts = pytest.mark.usefixtures("parts")  # the test's module must know the fixture: import it too
+
+
 def leaves(arrays, device="cpu"):
     return [torch.tensor(a, device=device, requires_grad=True) for a in arrays]
 
