@@ -227,8 +227,7 @@ def local_response_norm(x, *, size=5, k=2.0, alpha=1e-4, beta=0.75):
     """Mirrors `course_lib.local_response_norm`: AlexNet's formula, where alpha is not divided by size."""
     _require_channels(x)
     _require_floating(x)
-    if size != int(size) or size < 1:
-        raise ValueError(f"size is the number of channels in the window, an integer of 1 or more; got {size}")
+    require_window(size)
     if not (k >= 0 and alpha >= 0):
         raise ValueError(f"k and alpha must be 0 or more, got k = {k} and alpha = {alpha}")
     return LocalResponseNorm.apply(x, size, k, alpha, beta)
@@ -259,7 +258,7 @@ class Whiten(torch.autograd.Function):
     def forward(ctx, x, method, eps):
         n, d = x.shape
         wide = x.to(torch.float64)
-        mu = wide.sum(0, keepdim=True) / max(n, 1)
+        mu = wide.sum(0) / max(n, 1)
         x_centered = wide - mu
         cov = x_centered.T @ x_centered / max(n, 1)
         ridge = cov + eps * torch.eye(d, dtype=cov.dtype, device=cov.device)
@@ -271,7 +270,7 @@ class Whiten(torch.autograd.Function):
         z = x_centered @ to_z
         ctx.save_for_backward(z, to_z, rotation, share)
         ctx.mark_non_differentiable(mu, cov)
-        return (z @ rotation).to(x.dtype), mu[0], cov
+        return (z @ rotation).to(x.dtype), mu, cov
 
     @staticmethod
     @once_differentiable
@@ -431,6 +430,11 @@ def _broadcast(parameter, ndim, param_axes):
 def require_groups(groups, channels, name="groups"):
     if groups < 1 or channels % groups:
         raise ValueError(f"{name} ({groups}) must divide the number of channels ({channels})")
+
+
+def require_window(size):
+    if size != int(size) or size < 1:
+        raise ValueError(f"size is the number of channels in the window, an integer of 1 or more; got {size}")
 
 
 def _require_floating(x):

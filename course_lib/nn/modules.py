@@ -161,6 +161,7 @@ class LocalResponseNorm(nn.LocalResponseNorm):
     def forward(self, x):
         if x.ndim < 3:
             raise ValueError(f"expected 3D or higher dimensionality input (got {x.ndim}D input)")
+        F.require_window(self.size)
         return F.local_response_norm(x, size=self.size, k=self.k, alpha=self.alpha / self.size, beta=self.beta)
 
 
@@ -218,6 +219,7 @@ class ZCAWhitening(nn.Module):
                 f"track_running_stats={self.track_running_stats}")
 
 
+@torch.no_grad()
 def _blend(running, new, new_weight):
     running.mul_(1 - new_weight).add_(new_weight * new.reshape(running.shape))
 
