@@ -30,7 +30,8 @@ class Layer(NamedTuple):
     learned_eps: bool = False
 
     def __str__(self):
-        return f"{self.name}-{'x'.join(map(str, self.shape))}"
+        last = "" if self.param_axes == (1,) else f"-last{len(self.param_axes)}"
+        return f"{self.name}-{'x'.join(map(str, self.shape))}{last}"
 
     @property
     def has_single_entries(self):
