@@ -14,7 +14,7 @@ from course_lib.exercises import EXERCISES, case, check, exercise, hint, progres
 from course_lib.exercises.engine import Exercise
 from course_lib.exercises.mistakes import edited
 from course_lib.exercises.report import Report
-from course_lib.exercises.values import LARGEST, to_array, tolerance
+from course_lib.exercises.values import LARGEST, close, to_array, tolerance
 
 
 def _rows():
@@ -222,6 +222,25 @@ def test_wrong_float_type_is_told_with_its_mistake():
     assert report.mistakes == ("y keeps the type of x",)
 
 
+def test_integer_arrays_may_have_any_width_but_must_be_integers():
+    def sizes_of(shape):
+        """The shape as an array."""
+        return np.array(shape)
+
+    toy = Exercise(sizes_of, _counts, ("sizes",), ("a", "b", "c"))
+    for kind in (np.int32, np.int64, np.uint8):  # in a browser the default has 32 bits
+        assert toy.check(lambda shape, kind=kind: np.array(shape, dtype=kind))
+    assert toy.check(lambda shape: list(shape)) and toy.check(lambda shape: shape)
+    assert "sizes is float64; it must be int" in repr(toy.check(lambda shape: np.array(shape, dtype=float)))
+    assert "sizes is bool; it must be int" in repr(toy.check(lambda shape: np.array(shape) > 0))
+
+
+def test_outputs_that_are_no_numbers_are_alike_only_when_both_are_the_same():
+    assert close(to_array(None), to_array(None))
+    assert not close(to_array(None), to_array("text"))
+    assert not close(to_array(None), np.ones(1)) and not close(np.ones(1), to_array(None))
+
+
 # arguments
 
 
@@ -391,7 +410,8 @@ def test_square_roots_are_told():
 
 def test_no_relation_is_made_up():
     report = changed(lambda y, mu: (y + np.arange(y.size, dtype=y.dtype).reshape(y.shape), mu))
-    assert not any(words in text(report) for words in ("times", "sign", "everywhere", "square", "one over"))
+    relations = ("times", "sign", "everywhere", "square", "one over", "exchanged")
+    assert not any(words in text(report) for words in relations)
 
 
 # whatever the answer does
