@@ -59,8 +59,8 @@ def bias_runaway(bias, loss):
     """
     fig, panels = plt.subplots(2, 1, figsize=(WIDTH, 4.0), sharex=True)
     plt.close(fig)
-    for panel, lines, name in zip(panels, (bias, loss), ("bias b", "loss")):
-        for (label, values), style in zip(lines.items(), ("-", "--")):
+    for panel, lines, name in zip(panels, (bias, loss), ("bias b", "loss"), strict=True):
+        for (label, values), style in zip(lines.items(), ("-", "--"), strict=True):
             panel.plot(values, style, label=label)
         panel.set_ylabel(name)
     panels[1].set(xlabel="step", ylim=(0, 1.3 * max(max(values) for values in loss.values())))
@@ -76,7 +76,7 @@ def neurons_before_after(x, y):
     """
     fig, panels = plt.subplots(1, 2, figsize=(WIDTH, 2.8), sharey=True)
     plt.close(fig)
-    for panel, values, title in zip(panels, (x, y), ("before", "after")):
+    for panel, values, title in zip(panels, (x, y), ("before", "after"), strict=True):
         for j, column in enumerate(values.T):
             panel.axhline(j, color=INK, alpha=0.25, lw=0.8, zorder=0)
             panel.plot(column, np.full(len(column), j), "o", color=COLORS[j % len(COLORS)], alpha=0.75, ms=7, mew=0)
@@ -97,7 +97,7 @@ def against_normal(samples):
     fig, panels = plt.subplots(1, len(samples), figsize=(WIDTH, 2.6), sharey=True)
     plt.close(fig)
     z = np.linspace(-4, 4, 200)
-    for panel, (title, values) in zip(panels, samples.items()):
+    for panel, (title, values) in zip(panels, samples.items(), strict=True):
         panel.hist(values, bins=np.linspace(-4, 4, 49), density=True, color=COLORS[0], alpha=0.6)
         panel.plot(z, np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi), color=COLORS[1])
         panel.set(title=title, xlabel="x_hat", xticks=(-4, -2, 0, 2, 4))
@@ -114,7 +114,7 @@ def linear_regime(gammas, shares):
     """
     fig, panel = plt.subplots(figsize=(WIDTH, 2.8))
     plt.close(fig)
-    for (label, share), style in zip(shares.items(), ("-", "--")):
+    for (label, share), style in zip(shares.items(), ("-", "--"), strict=True):
         panel.plot(gammas, share, style, label=label)
     panel.axvline(1, color=INK, alpha=0.5, lw=1, ls=":")
     panel.annotate("gamma = 1", (1, 0.62), (4, 0), textcoords="offset points")
@@ -200,7 +200,7 @@ def error_against_mean(means, errors):
     """
     fig, panel = plt.subplots(figsize=(WIDTH, 3.6))
     plt.close(fig)
-    for (label, error), marker in zip(errors.items(), "o^sD"):
+    for (label, error), marker in zip(errors.items(), "o^sD", strict=True):
         panel.loglog(means, error, marker=marker, ms=5, label=label)
     panel.axhline(1, color=INK, alpha=0.5, lw=1, ls=":")
     panel.text(means[0], 1.6, "as large as the result", color=INK)
@@ -218,7 +218,7 @@ def gain_against_std(std, gains):
     """
     fig, panel = plt.subplots(figsize=(WIDTH, 3.2))
     plt.close(fig)
-    for (label, gain), style in zip(gains.items(), ("-", "--", "-.", ":")):
+    for (label, gain), style in zip(gains.items(), ("-", "--", "-."), strict=True):
         panel.loglog(std, gain, style, label=label)
     panel.set(xlabel="standard deviation of the feature", ylabel="gain")
     panel.legend()

@@ -151,7 +151,7 @@ def identity_by_ratio(x, eps):
 def identity_by_loops(x, eps):
     columns = x.T.tolist()
     beta = [math.fsum(column) / len(column) for column in columns]
-    gamma = [math.sqrt(math.fsum((v - b) ** 2 for v in c) / len(c) + eps) for c, b in zip(columns, beta)]
+    gamma = [math.sqrt(math.fsum((v - b) ** 2 for v in c) / len(c) + eps) for c, b in zip(columns, beta, strict=True)]
     return np.array(gamma), np.array(beta)
 
 

@@ -199,7 +199,7 @@ def graph(eps=0.1, seed=6):
     ours["mu"] = np.sum(ours["x_hat"] * -1 / np.sqrt(var + eps), axis=0) + ours["var"] * -2 / m * np.sum(x - mu, axis=0)
     ours["x"] = ours["x_hat"] / np.sqrt(var + eps) + ours["var"] * 2 * (x - mu) / m + ours["mu"] / m
     ours["gamma"], ours["beta"] = np.sum(dy * x_hat, axis=0), np.sum(dy, axis=0)
-    return ours, {name: grad.numpy() for name, grad in zip(nodes, found)}
+    return ours, {name: grad.numpy() for name, grad in zip(nodes, found, strict=True)}
 
 
 def test_gradients_add_up_over_the_users():
@@ -375,7 +375,7 @@ def test_parameter_gradients_of_images_are_sums_over_three_axes():
     assert np.allclose(dbeta, np.einsum("nchw->c", dy), rtol=1e-11, atol=1e-11)
     leaves = [leaf(a) for a in (x, gamma, beta)]
     torch.nn.functional.batch_norm(leaves[0], None, None, *leaves[1:], training=True).backward(torch.tensor(dy))
-    for mine, theirs in zip((dx, dgamma, dbeta), leaves):
+    for mine, theirs in zip((dx, dgamma, dbeta), leaves, strict=True):
         assert np.allclose(mine, theirs.grad, rtol=1e-10, atol=1e-11)
 
 
