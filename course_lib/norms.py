@@ -253,6 +253,7 @@ def tlu_backward(dz, cache):
 
 
 def _norm(x, gamma, beta, *, axes, param_axes=(1,), center=True, eps, view=None):
+    """Every layer: standardize x, seen in the shape `view`, over `axes`; scale and shift along `param_axes`."""
     gamma, beta = np.asarray(gamma), None if beta is None else np.asarray(beta)
     _require_parameters(x, param_axes, gamma=gamma, beta=beta)
     _, inner = standardize(x.reshape(view or x.shape), axes, center=center, eps=eps)

@@ -39,8 +39,8 @@ def standardize(x, axes, *, center=True, eps=1e-5):
         center: True for batch, layer, instance and group norm; False, which
             sets mu = 0, for RMS norm and filter response norm.
         eps: added to the variance, inside the square root: a number, or an
-            array that broadcasts to the shape of the statistics.  With eps = 0 the
-            gradient identities are exact, and a constant slice gives NaN.
+            array that broadcasts to the shape of the statistics.  With eps = 0
+            the gradient identities are exact, and a constant slice gives NaN.
             Where the squares overflow, in float32 from 1e19 on, x_hat is 0.
     Returns:
         x_hat with the shape and type of x, and the cache for
