@@ -144,8 +144,8 @@ def test_feedback_names_case_index_found_and_expected():
     lines = repr(report).splitlines()
     assert lines[:4] == ["✗ standardize_rows: wrong", "  case 2 of 4: 5 rows, 3 columns",
                          f"  y[4, 2] is {right + 1:.6g}, expected {right:.6g}, off by 1.0e+00; 1 of 15 values differ",
-                         "  mu: right"]
-    assert lines[-1] == '  next: hint("standardize_rows"), or run standardize_rows(*case("standardize_rows", 2))'
+                         "  right: mu"]
+    assert lines[-1] == '  next: hint("standardize_rows"), or standardize_rows(*case("standardize_rows", 2))'
 
 
 def test_numbers_that_look_alike_get_more_digits():
@@ -194,7 +194,7 @@ def test_warning_of_numpy_is_told_in_the_report_and_not_raised():
     (lambda y, mu: ((y, mu), mu), "y is a tuple that makes no array of numbers"),
     (lambda y, mu: (y, mu[None]), "mu has shape (1, 1); it must have (1,)"),
     (lambda y, mu: (y, mu.sum()), "mu has shape (); it must have (1,)"),
-    (lambda y, mu: (y, None), "y: right mu is None: not returned yet"),
+    (lambda y, mu: (y, None), "mu is None: not returned yet right: y"),
     (lambda y, mu: (y, "mu"), "mu is a str; it must be a number or an array of numbers"),
     (lambda y, mu: (y, ["2.5"]), "mu is a list; it must be"),
     (lambda y, mu: (y.astype(object), mu), "y is an array of objects; it must be"),
@@ -218,7 +218,7 @@ def test_zero_dimensional_answer_is_called_a_single_number():
 
 def test_wrong_float_type_is_told_with_its_mistake():
     report = changed(lambda y, mu: (y.astype(float), mu))
-    assert "case 4 of 4: float32 y is float64; it must be float32 mu: right" in text(report)
+    assert "case 4 of 4: float32 y is float64; it must be float32 right: mu" in text(report)
     assert report.mistakes == ("y keeps the type of x",)
 
 

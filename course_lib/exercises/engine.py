@@ -108,7 +108,7 @@ class Exercise:
         for number, (got, (label, _, right)) in enumerate(zip(runs, self.tried, strict=True), start=1):
             if problems := self.problems(got, right):
                 facts = f"case {number} of {len(runs)}: {label}", *problems, *got.said
-                further = f'next: hint("{self.name}"), or run {self.name}(*case("{self.name}", {number}))'
+                further = f'next: hint("{self.name}"), or {self.name}(*case("{self.name}", {number}))'
                 found = recognised(self, runs, number - 1)
                 reasons = _in_turn(found) or self._other_reasons(runs)
                 return Report(self.name, "wrong", facts, (*reasons, further), tuple(found))
@@ -124,9 +124,10 @@ class Exercise:
                     else "it returns nothing: is a return missing?"]
         if len(got.outputs) != len(right.outputs):
             return [f"return {len(right.outputs)} values, {', '.join(self.outputs)}; yours returns {_some(got)}"]
-        problems = list(map(_problem, self.outputs, got.outputs, right.outputs))
-        lines = [problem or f"{name}: right" for name, problem in zip(self.outputs, problems, strict=True)]
-        found = lines if any(problems) else []
+        problems = dict(zip(self.outputs, map(_problem, self.outputs, got.outputs, right.outputs), strict=True))
+        found = [problem for problem in problems.values() if problem]
+        if good := [name for name in problems if found and not problems[name]]:
+            found.append(f"right: {', '.join(good)}")
         return [*found, f"it changes its argument {changed} in place; work on a copy"] if changed else found
 
     def _other_reasons(self, runs):
