@@ -305,10 +305,12 @@ def _torch_cases():
             outputs[0].mean(axis=(0, 2, 3)), 0, rtol=0, atol=1e-9),
     },
     mistakes={
-        "the mean is still a constant for the backward pass": {
-            "mu = x.mean((0, 2, 3), keepdim=True)": "mu = x.mean((0, 2, 3), keepdim=True).detach()"},
-        "the variance is still a constant for the backward pass": {
-            "keepdim=True, unbiased=False)": "keepdim=True, unbiased=False).detach()"},
+        ("mean and variance are constants for the backward pass: their gradients are switched off",
+         "two of the three roads are closed; only the straight one is left",
+         "(4.18), second and third term: compute the statistics where autograd can see them"): {
+            "(x - mu)": "(x - mu.detach())", "(var + eps)": "(var.detach() + eps)"},
+        "the mean is still a constant for the backward pass": {"(x - mu)": "(x - mu.detach())"},
+        "the variance is still a constant for the backward pass": {"(var + eps)": "(var.detach() + eps)"},
         "torch's var divides by m - 1 unless told otherwise; the layer divides by m": {
             "unbiased=False": "unbiased=True"},
         "eps belongs inside the square root, added to the variance": {"(var + eps).sqrt()": "(var.sqrt() + eps)"},
