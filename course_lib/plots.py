@@ -305,6 +305,7 @@ def over_steps(step, curves, *, ylabel, log_steps=False, log_values=False):
     panel.set(xlabel="training step", ylabel=ylabel, xscale=scale[log_steps], yscale=scale[log_values])
     if log_steps:
         panel.xaxis.set_major_formatter("{x:g}")
+        panel.xaxis.set_minor_formatter("")
     fig.legend(*panel.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return fig
 
