@@ -129,7 +129,7 @@ def batch_norm_inference(x, gamma, beta, mean, var, *, eps=1e-5):
     require_floating(x=x)
     scale, beta, mean = _affine(gamma, beta, mean, var, eps, x.shape[1], "x", x.shape)
     wide = widen(x)
-    per_channel = (-1,) + (1,) * (x.ndim - 2)
+    per_channel = (x.shape[1], *[1] * (x.ndim - 2))
     near = mean.astype(wide.dtype)
     with short_buffers():
         y = wide - near.reshape(per_channel)
@@ -166,7 +166,7 @@ def fold_batch_norm(weight, bias, gamma, beta, mean, var, *, eps=1e-5):
     scale, beta, mean = _affine(gamma, beta, mean, var, eps, out, "weight", weight.shape)
     bias = np.zeros(out) if bias is None else np.asarray(bias)
     _require_shape(out, "weight", weight.shape, bias=bias)
-    folded = weight * scale.reshape(-1, *[1] * (weight.ndim - 1))
+    folded = weight * scale.reshape(out, *[1] * (weight.ndim - 1))
     return folded.astype(weight.dtype), (scale * (bias - mean) + beta).astype(weight.dtype)
 
 
