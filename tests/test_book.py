@@ -15,8 +15,8 @@ course_api = pytest.importorskip("course_api")
 CHAPTERS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.md"))
 PAGES = sorted((ROOT / "book").glob("*.md")) + CHAPTERS
 EXTENSION = ROOT / "book/_ext/course_site.py"
-FENCE = re.compile(r"^(`{3,}|:{3,}).*?^\1\s*$", re.S | re.M)
-CODE = re.compile(r"(`+)(?!`).+?(?<!`)\1(?!`)", re.S)
+FENCE = re.compile(r"^(`{3,}|:{3,}).*?^\1\s*$", re.DOTALL | re.MULTILINE)
+CODE = re.compile(r"(`+)(?!`).+?(?<!`)\1(?!`)", re.DOTALL)
 ARXIV = re.compile(r"arxiv\.org/(?:abs|pdf)/(\d{4}\.\d{4,5})")
 PAPER_HOSTS = ("arxiv.org", "doi.org", "proceedings.mlr.press", "papers.nips.cc", "papers.neurips.cc", "openreview.net")
 
@@ -29,8 +29,8 @@ def prose(path):
 def formulas(path):
     """(TeX, displayed?) of every formula of a page."""
     text = prose(path)
-    displayed = re.findall(r"\$\$(.+?)\$\$", text, re.S)
-    inline = re.findall(r"(?<![\\$])\$(?!\s)([^$]+?)(?<!\s)\$(?!\d)", re.sub(r"\$\$.+?\$\$", "", text, flags=re.S))
+    displayed = re.findall(r"\$\$(.+?)\$\$", text, re.DOTALL)
+    inline = re.findall(r"(?<![\\$])\$(?!\s)([^$]+?)(?<!\s)\$(?!\d)", re.sub(r"\$\$.+?\$\$", "", text, flags=re.DOTALL))
     return [(tex, True) for tex in displayed] + [(tex, False) for tex in inline]
 
 
@@ -57,7 +57,7 @@ def test_contents_and_pages_agree():
 @pytest.mark.parametrize("path", PAGES, ids=page_id)
 def test_pages_have_one_title_and_end_with_a_newline(path):
     text = path.read_text(encoding="utf8")
-    assert len(re.findall(r"^# ", FENCE.sub("", text), re.M)) == 1
+    assert len(re.findall(r"^# ", FENCE.sub("", text), re.MULTILINE)) == 1
     assert text.endswith("\n") and not text.endswith("\n\n")
 
 
@@ -117,11 +117,11 @@ def test_papers_elsewhere_than_on_arxiv_stand_in_the_bibliography(path):
 
 def test_bibliography_is_complete():
     """Each entry has an author, a title and a year, and its key is that of no other."""
-    entries = re.findall(r"^@\w+\{(\w+),\n(.*?)\n\}", bibliography(), re.S | re.M)
+    entries = re.findall(r"^@\w+\{(\w+),\n(.*?)\n\}", bibliography(), re.DOTALL | re.MULTILINE)
     assert len(entries) == bibliography().count("\n@") and len(entries) > 50
     assert len({key for key, _ in entries}) == len(entries)
     for key, body in entries:
-        assert {"author", "title", "year"} <= set(re.findall(r"^  (\w+) =", body, re.M)), key
+        assert {"author", "title", "year"} <= set(re.findall(r"^  (\w+) =", body, re.MULTILINE)), key
     eprints = re.findall(r"eprint = \{([\d.]+)\}", bibliography())
     assert len(eprints) == len(set(eprints))
 
@@ -131,10 +131,10 @@ def test_pictures_have_a_description(path):
     """In Markdown, in a directive, and for each figure that a cell draws."""
     text = path.read_text(encoding="utf8")
     assert [m for m in re.findall(r"!\[([^\]]*)\]\(", prose(path)) if len(m) < 15] == []
-    for fence in re.findall(r"^```\{(?:image|figure)\}.*?^```", text, re.S | re.M):
+    for fence in re.findall(r"^```\{(?:image|figure)\}.*?^```", text, re.DOTALL | re.MULTILINE):
         assert ":alt:" in fence
-    for cell in re.findall(r"^```\{code-cell\}.*?^```", text, re.S | re.M):
-        if re.search(r"^(?:plots\.(?!setup|show_source)\w+\(|plt\.show\(\))", cell, re.M):
+    for cell in re.findall(r"^```\{code-cell\}.*?^```", text, re.DOTALL | re.MULTILINE):
+        if re.search(r"^(?:plots\.(?!setup|show_source)\w+\(|plt\.show\(\))", cell, re.MULTILINE):
             assert "alt:" in cell, f"a figure without a description: {cell[:200]}"
 
 
@@ -156,7 +156,7 @@ def test_style_sheets_name_fonts_that_are_here():
 
 
 def test_kinds_of_asides_have_a_style():
-    kinds = re.search(r"^ASIDES = \((.*?)\)", EXTENSION.read_text(encoding="utf8"), re.S | re.M)[1]
+    kinds = re.search(r"^ASIDES = \((.*?)\)", EXTENSION.read_text(encoding="utf8"), re.DOTALL | re.MULTILINE)[1]
     css = (ROOT / "book/_static/course.css").read_text(encoding="utf8")
     for kind in re.findall(r'"([^"]+)"', kinds):
         assert kind == "note" or f".aside-{kind.replace(' ', '-')}" in css

@@ -1,4 +1,4 @@
-"""Draws book/_static/axes.svg, the title picture: which entries of x (N, C, H*W) share statistics in each layer.
+"""Draws book/_static/axes*.svg, the title picture: which entries of x (N, C, H*W) share statistics in each layer.
 
     python tools/draw_axes.py
 """
@@ -8,7 +8,7 @@ from pathlib import Path
 STATIC = Path(__file__).resolve().parents[1] / "book/_static"
 N, C, S = 3, 4, 3  # samples, channels, positions: all different from what they would be by symmetry
 CELL, SKEW = 21, (9.5, -7)  # the side of an entry; how far a sample lies behind the one before it
-INK, PLAIN, SHARED = "#39424e", "#e4e8ed", "#3b82c4"
+INK, PLAIN, SHARED, WITHOUT_MEAN = "#39424e", "#e4e8ed", "#3b82c4", "#d97706"
 
 # name, what the shared set is in words, and whether an entry (n, c, s) belongs to the set that is marked
 PANELS = (
@@ -58,23 +58,24 @@ def text(x, y, words, *, size, weight=400, anchor="middle"):
             f'fill="{INK}">{words}</text>')
 
 
-def picture(ground):
-    out = []
+def picture(columns, *, ground=False):
+    """Six panels in so many columns; with three of them the picture is for wide pages, with two for phones."""
+    width, height = 200 * columns, 192 * (len(PANELS) // columns)
+    out = ['<rect width="100%" height="100%" rx="14" fill="#ffffff"/>'] if ground else []
     for k, (name, words, shared) in enumerate(PANELS):
-        x, y = 30 + 200 * (k % 3), 112 + 192 * (k // 3)
-        color = "#d97706" if name in NO_MEAN else SHARED
-        out += block(x + 16, y, shared, color)
+        x, y = 30 + 200 * (k % columns), 112 + 192 * (k // columns)
+        out += block(x + 16, y, shared, WITHOUT_MEAN if name in NO_MEAN else SHARED)
         out += [text(x + 70, y + 42, name, size=18, weight=650), text(x + 70, y + 61, words, size=13.5)]
     # the axes of the block, named once
     out += [text(40, 85, "H·W", size=14, anchor="end"), text(88, 130, "C", size=14), text(150, 116, "N", size=14)]
-    back = '<rect width="600" height="380" rx="14" fill="#ffffff"/>' if ground else ""
-    body = "\n  ".join([back, *out])
-    return ('<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 600 380" width="600" height="380" '
+    body = "\n  ".join(out)
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
             'font-family="Inter, system-ui, sans-serif">\n  '
             "<title>Six blocks of entries; marked are those that share statistics in each layer</title>\n  "
             f"{body}\n</svg>\n")
 
 
 if __name__ == "__main__":
-    (STATIC / "axes.svg").write_text(picture(ground=False), encoding="utf8")
-    (STATIC / "axes-on-white.svg").write_text(picture(ground=True), encoding="utf8")  # for the README
+    (STATIC / "axes.svg").write_text(picture(3), encoding="utf8")
+    (STATIC / "axes-narrow.svg").write_text(picture(2), encoding="utf8")
+    (STATIC / "axes-on-white.svg").write_text(picture(3, ground=True), encoding="utf8")  # for the README

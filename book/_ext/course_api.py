@@ -17,7 +17,7 @@ def prose(text):
     plain = [re.sub(r"([\\*_|])", r"\\\1", part) for part in parts[::2]]
     code = [f"``{part}``" for part in parts[1::2]]
     out = plain[0]
-    for name, after in zip(code, plain[1:]):
+    for name, after in zip(code, plain[1:], strict=True):
         gap = "\\ " if after[:1].isalnum() else ""
         out += name + gap + after
     return out

@@ -1,10 +1,11 @@
 """What the site of the course needs and the theme has no option for.
 
-- formulas are set at build time (`course_tex`), docstrings become the API page (`course_api`);
+- formulas are set at build time (`course_tex`), docstrings become the API page (`course_api`),
+  the numbered equations a page with their tests (`course_equations`);
 - a changed package runs every notebook again;
 - a block quote that opens with a bold word is a note, and says of which kind;
 - the head of a chapter offers Colab, the notebook and the source;
-- nothing is loaded that the page does not use, and a content security policy keeps it so.
+- nothing is loaded that the page does not use (`course_fonts`), and a content security policy keeps it so.
 """
 
 import base64
@@ -13,23 +14,26 @@ import html
 import os
 import re
 import shutil
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
 import course_api
+import course_equations
+import course_fonts
 import course_tex
 from docutils import nodes
-from sphinx.util import logging
 
 ROOT = Path(__file__).resolve().parents[2]
 FONTS = ("source-serif-4-latin-wght-normal.woff2", "inter-latin-wght-normal.woff2")
 UNUSED = ("thebe", "toggle", "sphinx-design", "design-tabs", "comments")  # assets of extensions that no page uses
 ASIDES = ("note", "from the notes", "definition", "proposition", "predict", "disputed")
-SCRIPT = re.compile(r"<script(?![^>]*\bsrc=)[^>]*>(.*?)</script>", re.S)
+SCRIPT = re.compile(r"<script(?![^>]*\bsrc=)[^>]*>(.*?)</script>", re.DOTALL)
 ICON_SCRIPT = re.compile(r'\s*<!-- So that users can add custom icons -->\s*<script [^>]*fontawesome.js[^>]*></script>')
-THEBE = re.compile(r'\s*<script type="text/x-thebe-config">.*?</script>\s*<script>kernelName = [^<]*</script>', re.S)
+THEBE = re.compile(r'\s*<script type="text/x-thebe-config">.*?</script>\s*<script>kernelName = [^<]*</script>', re.DOTALL)
 IMAGE = re.compile(r'<img (?![^>]*loading=)([^>]*?)src="([^"]*_images/[^"]+\.svg)"')
-log = logging.getLogger(__name__)
+PATH = re.compile(r' d="[^"]+"')
+DIGITS = re.compile(r"(\d+\.\d\d)\d+")  # a figure's paths need hundredths of a point, not millionths
 
 
 def library_version(name):
@@ -107,7 +111,7 @@ def policy(text):
     return f'<meta http-equiv="Content-Security-Policy" content="{"; ".join(rules)}" />'
 
 
-def sized(page, match):
+def sized(match, page):
     """A figure that loads when it comes near, and holds its place until then."""
     head = (page.parent / match[2]).resolve().read_text(encoding="utf8")[:2000]
     box = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', head)
@@ -138,12 +142,16 @@ def finish(app, exception):
     for notebook in (ROOT / "notebooks").glob("*.ipynb"):
         (out / "notebooks").mkdir(exist_ok=True)
         shutil.copy(notebook, out / "notebooks" / notebook.name)
+    for figure in (out / "_images").glob("*.svg"):
+        text = figure.read_text(encoding="utf8")
+        figure.write_text(PATH.sub(lambda path: DIGITS.sub(r"\1", path[0]), text), encoding="utf8")
     for page in out.rglob("*.html"):
         text = page.read_text(encoding="utf8")
         if "Content-Security-Policy" in text:  # an earlier build wrote and finished it
             continue
-        text = IMAGE.sub(lambda match: sized(page, match), THEBE.sub("", ICON_SCRIPT.sub("", text)))
+        text = IMAGE.sub(partial(sized, page=page), THEBE.sub("", ICON_SCRIPT.sub("", text)))
         page.write_text(text.replace("<head>", f"<head>\n    {policy(text)}", 1), encoding="utf8")
+    course_fonts.slim_all(out / "_static", [page.read_text(encoding="utf8") for page in out.rglob("*.html")])
 
 
 def setup(app):
@@ -151,6 +159,7 @@ def setup(app):
     app.add_config_value("course_package", "", "env")
     course_tex.setup(app)
     course_api.setup(app)
+    course_equations.setup(app)
     app.connect("config-inited", forget_stale_runs)
     app.connect("doctree-read", mark_asides)
     app.connect("html-page-context", page_context, priority=900)
