@@ -40,19 +40,8 @@ class Norm(torch.autograd.Function):
     def forward(ctx, x, gamma, beta, eps, axes, center):
         y = torch.empty_like(x)
         mu, rest, var = torch.zeros((3, *_kept(x, axes)), dtype=_wide(x), device=x.device)
-        for x_, gamma_, beta_, eps_, mu_, rest_, var_, y_ in _blocks(axes, x, gamma, beta, eps, mu, rest, var, y):
-            x_ = x_.to(mu.dtype)
-            x_centered = y_ if y_.dtype == mu.dtype else torch.empty_like(x_)
-            if center:
-                mu_.copy_(_mean(x_, axes))
-                torch.sub(x_, mu_, out=x_centered)
-                rest_.copy_(_mean(x_centered, axes))
-                x_centered -= rest_
-            else:
-                x_centered.copy_(x_)
-            var_.copy_(_mean(x_centered.square(), axes))
-            x_hat = x_centered.mul_(torch.rsqrt(var_ + eps_))
-            y_.copy_(_affine_(x_hat, gamma_, beta_))
+        for part in _blocks(axes, x, gamma, beta, eps, mu, rest, var, y):
+            _forward(*part, axes=axes, center=center)
         ctx.save_for_backward(x, gamma, beta, eps if torch.is_tensor(eps) else None, mu, rest, var)
         ctx.eps, ctx.axes, ctx.center = eps, axes, center
         mean = mu + rest
@@ -62,39 +51,59 @@ class Norm(torch.autograd.Function):
     @staticmethod
     def backward(ctx, dy, *_):
         x, gamma, beta, eps, mu, rest, var = ctx.saved_tensors
+        eps_given = ctx.eps if eps is None else eps
         if torch.is_grad_enabled():  # somebody wants to differentiate the gradient
-            return *_differentiable_gradients(dy, x, gamma, beta, ctx.eps if eps is None else eps, ctx), None, None
-        wide, count, axes = mu.dtype, max(1, x.numel() // max(1, mu.numel())), ctx.axes
-        shared = tuple(axis for axis, n in enumerate(gamma.shape) if n == 1)
-        inner = tuple(axis for axis in axes if axis in shared)  # one gamma: sum first, then multiply few numbers
+            return *_differentiable_gradients(dy, x, gamma, beta, eps_given, ctx), None, None
         dx = torch.empty_like(x)
-        dgamma, dbeta, deps = torch.zeros((3, *gamma.shape), dtype=wide, device=x.device)
-        blocks = _blocks(axes, x, dy, gamma, ctx.eps if eps is None else eps, mu, rest, var, dx, dgamma, dbeta, deps)
-        for x_, dy_, gamma_, eps_, mu_, rest_, var_, dx_, dgamma_, dbeta_, deps_ in blocks:
-            x_, dy_, inv_std = x_.to(wide), dy_.to(wide), torch.rsqrt(var_ + eps_)
-            x_hat = (x_ - mu_).sub_(rest_).mul_(inv_std) if ctx.center else x_ * inv_std
-            work = dx_ if dx_.dtype == wide else torch.empty_like(dy_)
-            dy_x_hat = _total(torch.mul(dy_, x_hat, out=work), inner)
-            dgamma_ += _total(dy_x_hat, shared)
-            along_x_hat = _total(dy_x_hat.mul_(gamma_), axes) / count
-            if beta is not None:
-                dbeta_ += _total(dy_, shared)
-            dx_hat = torch.mul(dy_, gamma_, out=work)
-            along_ones = _mean(dx_hat, axes) if ctx.center else 0
-            dx_wide = dx_hat.addcmul_(x_hat, along_x_hat, value=-1).sub_(along_ones)
-            dx_.copy_(dx_wide.mul_(inv_std))
-            if eps is not None:
-                deps_ += _total(-0.5 * count * along_x_hat * inv_std**2, shared)
+        dgamma, dbeta, deps = torch.zeros((3, *gamma.shape), dtype=mu.dtype, device=x.device)
+        for part in _blocks(ctx.axes, x, dy, gamma, beta, eps_given, mu, rest, var, dx, dgamma, dbeta, deps):
+            _backward(*part, axes=ctx.axes, center=ctx.center)
         return dx, dgamma.to(gamma.dtype), _like(dbeta, beta), _like(deps, eps), None, None
 
 
-def _affine_(x_hat, gamma, beta):
-    """gamma * x_hat + beta, in place of x_hat."""
-    if beta is None:
-        return x_hat.mul_(gamma)
-    if gamma.shape[-1] > 1:
-        return torch.addcmul(beta, x_hat, gamma, out=x_hat)
-    return x_hat.mul_(gamma).add_(beta)  # where both are constant along the last axis, addcmul takes twice as long
+def _forward(x, gamma, beta, eps, mu, rest, var, y, *, axes, center):
+    """The lines of `standardize`, then gamma and beta.  Writes into mu, rest, var and y, and works in y if it can."""
+    x = x.to(mu.dtype)
+    x_centered = y if y.dtype == mu.dtype else torch.empty_like(x)
+    if center:
+        mu.copy_(_mean(x, axes))
+        torch.sub(x, mu, out=x_centered)
+        rest.copy_(_mean(x_centered, axes))  # what the rounding of mu has left
+        x_centered -= rest
+    else:
+        x_centered.copy_(x)
+    var.copy_(_mean(x_centered.square(), axes))
+    inv_std = torch.rsqrt(var + eps)
+    if gamma.shape[-1] == 1:  # few gammas: multiply the small factors first
+        x_centered.mul_(gamma * inv_std)
+        y.copy_(x_centered if beta is None else x_centered.add_(beta))
+    else:
+        x_hat = x_centered.mul_(inv_std)
+        y.copy_(x_hat.mul_(gamma) if beta is None else torch.addcmul(beta, x_hat, gamma, out=x_hat))
+
+
+def _backward(x, dy, gamma, beta, eps, mu, rest, var, dx, dgamma, dbeta, deps, *, axes, center):
+    """The lines of `norm_backward` and `standardize_backward`, inv_std multiplied in early; adds to dgamma, dbeta, deps.
+
+        dx = inv_std * (dx_hat - mean(dx_hat) - x_hat * mean(dx_hat * x_hat)),   dx_hat = gamma * dy
+    """
+    shared = tuple(axis for axis, n in enumerate(dgamma.shape) if n == 1)
+    inner = tuple(axis for axis in axes if axis in shared)  # one gamma: sum first, then multiply few numbers
+    count = max(1, x.numel() // max(1, var.numel()))
+    x, dy, inv_std = x.to(mu.dtype), dy.to(mu.dtype), torch.rsqrt(var + eps)
+    x_centered = (x - mu).sub_(rest) if center else x
+    dx_wide = dx if dx.dtype == mu.dtype else torch.empty_like(dy)
+    dy_x_hat = _total(torch.mul(dy, x_centered, out=dx_wide), inner).mul_(inv_std)
+    dgamma += _total(dy_x_hat, shared)
+    along_x_hat = _total(dy_x_hat.mul_(gamma), axes) / count
+    if beta is not None:
+        dbeta += _total(dy, shared)
+    if torch.is_tensor(eps):
+        deps += _total(-0.5 * count * along_x_hat * inv_std**2, shared)
+    torch.mul(dy, gamma * inv_std, out=dx_wide)
+    if center:
+        dx_wide -= _mean(dx_wide, axes)
+    dx.copy_(dx_wide.addcmul_(x_centered, along_x_hat * inv_std**2, value=-1))
 
 
 def _differentiable_gradients(dy, x, gamma, beta, eps, ctx):
@@ -412,7 +421,8 @@ def _total(a, axes):
 
 
 def _mean(a, axes):
-    return a.mean(axes, keepdim=True) if axes else a
+    """The mean over `axes`, which stay; that of nothing is 0."""
+    return a.mean(axes, keepdim=True) if axes and a.numel() else _total(a, axes)
 
 
 def _like(gradient, parameter):
