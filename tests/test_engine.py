@@ -1,5 +1,6 @@
 """The exercise engine, branch by branch, on toy exercises."""
 
+import functools
 import json
 import os
 import subprocess
@@ -517,6 +518,7 @@ def test_settings_that_an_answer_changes_are_put_back():
 @pytest.mark.parametrize("thing, words", [
     (3, "check takes the function itself: check(f), not check(f(x))"),
     (None, "check takes the function itself"),
+    (functools.partial(len), "no exercise has this name"),
     (np.ones(3), "check takes the function itself"),
     ("standardize_rows", "check takes the function itself, without quotes"),
     (lambda x: x, "a function needs its name: def name(...); there is standardize_rows, count_means"),
@@ -525,6 +527,15 @@ def test_settings_that_an_answer_changes_are_put_back():
 def test_check_of_something_else_says_what_is_needed(thing, words):
     report = check(thing)
     assert report.state == "no check" and not report and words in text(report)
+
+
+def test_check_of_an_object_that_answers_no_question_says_what_is_needed():
+    assert "check takes the function itself" in text(check(_Hostile()))
+
+
+def test_adjacent_edits_are_no_overlap():
+    answer = edited(COUNT, {"return": "return 1 +"}, {" shape[1]": " shape[0]"})
+    assert answer((5, 7)) == 6
 
 
 def test_misspelt_name_gets_the_nearest():

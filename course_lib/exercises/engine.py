@@ -4,6 +4,21 @@ An exercise is a solution, the cases it is tried on, and the mistakes people
 make on it.  A mistake is an edit of the solution with a hint.  The checker
 recognises a mistake by what it computes; the tests run every mistake to prove
 that it is rejected with its own hint.
+
+    @exercise(
+        cases=_cases,                      # yields (label, args): by hand first, then sizes that all differ
+        outputs=("x_centered",),
+        hints=("columns have mean 0", "the mean runs over the samples", "equation (4.5)"),
+        laws={"each column sums to 0": lambda args, outputs: np.allclose(outputs[0].sum(axis=0), 0)},
+        mistakes={"that is the mean of each sample": {"axis=0": "axis=1"}, ...},
+    )
+    def center(x):
+        '''The columns of x without their means.'''
+        return x - x.mean(axis=0)
+
+The stub in the notebook has the same head and docstring.  The solution may use
+what the notebook imports and nothing else of its own module, since the tests
+put it into the notebook.
 """
 
 import ast
