@@ -184,6 +184,14 @@ def test_learned_eps_gets_its_gradient_with_the_sign_of_eps():
     assert np.all(deps != 0)
 
 
+def test_learned_eps_of_0_gets_the_gradient_0():
+    """|eps| has a corner at 0, and 0 is the slope that torch takes there."""
+    case = layer("frn_learned_eps", SHAPES[2])
+    x, (gamma, beta, _), dy = case.arrays()
+    *_, deps = ours.norm_backward(dy, ours.filter_response_norm(x, gamma, beta, eps=np.zeros(6))[1])
+    np.testing.assert_array_equal(deps, np.zeros(6))
+
+
 def test_a_number_as_eps_has_no_gradient():
     case = layer("frn", SHAPES[2])
     x, params, dy = case.arrays()
