@@ -312,6 +312,13 @@ def test_two_mistakes_in_two_outputs_are_both_named():
     assert set(report.mistakes) == set(keys)
 
 
+def test_two_mistakes_in_one_output_and_a_third_in_another_are_all_named():
+    keys = ["mu is a sum", NO_EPS, "gamma is missing"]
+    report = ROWS.check(edited(ROWS, *(ROWS.mistakes[key] for key in keys)))
+    assert set(report.mistakes) == set(keys)
+    assert len(repr(report).splitlines()) <= 12
+
+
 def test_known_mistake_beside_an_unknown_one_is_named():
     report = answered(lambda x, gamma, eps=1e-5: (standardize_rows(x, gamma, 0)[0], np.sin(x.mean(axis=0))))
     assert report.mistakes == (NO_EPS,)
