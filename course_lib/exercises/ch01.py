@@ -42,7 +42,7 @@ def _gradient_along_w(args, outputs):
     },
 )
 def batch_gradient(x, y, w):
-    """Gradient with respect to w of the mean of (x_i . w - y_i)**2 / 2 over a batch, of the shape of w.
+    """Gradient, (D,), of the mean of (x_i . w - y_i)**2 / 2 over a batch.
 
     x is (m, D), a sample in each row; y is (m,); w is (D,).
     """
@@ -78,9 +78,9 @@ def _share_cases():
     },
 )
 def saturated_share(z, threshold):
-    """Share of the samples on which the slope of each unit's sigmoid is below the threshold: (units,).
+    """Share of the samples on which a unit's sigmoid has a slope below the threshold.
 
-    z, what the sigmoids get, is (m, units).
+    z, what the sigmoids get, is (m, units); the shares are (units,).
     """
     a = 1 / (1 + np.exp(-z))
     slope = a * (1 - a)
@@ -125,7 +125,7 @@ def _within_reach(args, outputs):
 def second_pre_activation(x, w1, b1, w2, b2):
     """What the second activation of a network of sigmoids gets: z2, of shape (m, units2).
 
-    x is (m, D); w1 is (D, units1) and b1 (units1,); w2 is (units1, units2) and b2 (units2,).
+    x is (m, D); w1 (D, units1) and b1 (units1,); w2 (units1, units2) and b2 (units2,).
     """
     z1 = x @ w1 + b1
     a1 = 1 / (1 + np.exp(-z1))
@@ -173,9 +173,9 @@ def _drift_by_percentile(args, outputs):
     },
 )
 def quantile_drift(before, after):
-    """Drift of a layer's distribution, from what its units got before to what they get after: one number.
+    """Drift of a layer, from what its units got before to what they get after.
 
-    before and after are (m, units).
+    before and after are (m, units); the drift is one number.
     """
     percent = [15, 50, 85]
     q_before = np.percentile(before, percent, axis=0)
@@ -224,8 +224,9 @@ def _residuals_vanish(args, outputs):
     },
 )
 def weighted_line(x, y, weight):
-    """Slope and intercept of the line that minimises the sum of weight * (y - slope * x - intercept)**2.
+    """Slope and intercept of the weighted least squares line.
 
+    It minimises the sum of weight * (y - slope * x - intercept)**2.
     x, y and weight are (n,), the weights not negative.
     """
     share = weight / weight.sum()
@@ -266,10 +267,11 @@ def _shift_cases():
     },
 )
 def shifted_gradient(x, y, w1, w2, lr):
-    """Internal covariate shift of the second layer, by gradients: dL/dw2 before, after, and their distance.
+    """Shift of the second layer, by gradients: dL/dw2 before, after, their distance.
 
-    The network is tanh(x @ w1) @ w2, the loss the mean of (output - y)**2 / 2.  "After" means: w1 has taken its
-    step of gradient descent with learning rate lr, w2 has not.  x is (m, D), y (m,), w1 (D, units), w2 (units,).
+    The network is tanh(x @ w1) @ w2, the loss the mean of (output - y)**2 / 2.
+    "After" means: w1 has taken its step of gradient descent with learning rate lr,
+    and w2 has not.  x is (m, D), y (m,), w1 (D, units), w2 (units,).
     """
     a = np.tanh(x @ w1)
     error = (a @ w2 - y) / len(x)
