@@ -149,7 +149,7 @@ def _require_samples(x, method, eps):
 
 
 def _require_full_rank(cov, n):
-    d, rank = len(cov), np.linalg.matrix_rank(cov, hermitian=True)
+    d, rank = len(cov), np.linalg.matrix_rank(cov)
     if rank < d:
         raise ValueError(
             f"the covariance of {n} samples with {d} features has rank {rank}; "

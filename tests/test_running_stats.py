@@ -249,6 +249,14 @@ def test_inference_keeps_the_type(dtype):
     np.testing.assert_allclose(y, exact, rtol=allowed, atol=allowed)
 
 
+def test_half_parameters_are_widened_before_they_are_combined():
+    x, half = random((4, 3)), [a.astype(np.float16) for a in parameters()]
+    wide = [a.astype(np.float64) for a in half]
+    np.testing.assert_array_equal(batch_norm_inference(x, *half), batch_norm_inference(x, *wide))
+    w = random((3, 4))
+    np.testing.assert_array_equal(fold_batch_norm(w, None, *half)[0], fold_batch_norm(w, None, *wide)[0])
+
+
 def test_inference_needs_one_array():
     x = random((8, 3, 128, 128))  # 3 MB
     tracemalloc.start()
