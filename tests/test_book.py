@@ -3,6 +3,7 @@
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -11,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "book/_ext"))
 course_tex = pytest.importorskip("course_tex", reason="needs quickjs-ng and Sphinx (requirements.txt)")
 course_api = pytest.importorskip("course_api")
+course_site = pytest.importorskip("course_site")
 
 CHAPTERS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.md"))
 PAGES = sorted((ROOT / "book").glob("*.md")) + CHAPTERS
@@ -185,6 +187,42 @@ def test_docstrings_become_lists_and_equations():
     assert r"    - ``x``: (N, \*S), floating, finite." in lines
     assert "    - ``gamma, beta``: (C,)." in lines
     assert ":Source: Ioffe 2015, Eq. 2." in lines
+
+
+def test_changed_package_drops_the_runs_of_notebooks(tmp_path, monkeypatch):
+    """The cache of runs stays while the package is the same, and goes when a file of it changes."""
+    monkeypatch.setattr(course_site, "ROOT", tmp_path)
+    module = tmp_path / "course_lib/module.py"
+    module.parent.mkdir()
+    module.write_text("x = 1\n")
+    config = SimpleNamespace(nb_execution_cache_path="cache")
+    run = tmp_path / "cache/run"
+    course_site.forget_stale_runs(None, config)
+    run.write_text("outputs")
+    first = config.course_package
+    course_site.forget_stale_runs(None, config)
+    assert run.exists() and config.course_package == first
+    module.write_text("x = 2\n")
+    course_site.forget_stale_runs(None, config)
+    assert not run.exists() and config.course_package != first
+
+
+def test_asides_get_the_class_of_their_first_word():
+    from docutils import nodes, utils
+
+    document = utils.new_document("page")
+    for words in ("From the notes.", "Proposition 4.1.", "Something."):
+        document += nodes.block_quote("", nodes.paragraph("", "", nodes.strong("", words), nodes.Text(" text")))
+    document += nodes.block_quote("", nodes.paragraph("", "plain"))
+    course_site.mark_asides(None, document)
+    classes = [quote["classes"] for quote in document.findall(nodes.block_quote)]
+    assert classes == [["aside", "aside-from-the-notes"], ["aside", "aside-proposition"], ["aside", "aside-note"], []]
+
+
+def test_inline_scripts_run_by_their_hash_only():
+    """The hash of `alert(1)` is that of openssl dgst -sha256 -binary | base64."""
+    rules = course_site.policy("<script>alert(1)</script><script src='a.js'></script>")
+    assert "script-src 'self' 'sha256-bhHHL3z2vDgxUt0W3dWQOrprscmda2Y5pLsLg4GF+pI='" in rules
 
 
 def test_bad_formula_stops_the_build():

@@ -25,7 +25,6 @@ import course_tex
 from docutils import nodes
 
 ROOT = Path(__file__).resolve().parents[2]
-FONTS = ("source-serif-4-latin-wght-normal.woff2", "inter-latin-wght-normal.woff2")
 UNUSED = ("thebe", "toggle", "sphinx-design", "design-tabs", "comments")  # assets of extensions that no page uses
 ASIDES = ("note", "from the notes", "definition", "proposition", "predict", "disputed")
 SCRIPT = re.compile(r"<script(?![^>]*\bsrc=)[^>]*>(.*?)</script>", re.DOTALL)
@@ -75,7 +74,7 @@ def mark_asides(app, doctree):
 
 
 def page_context(app, pagename, templatename, context, doctree):
-    """Drop unused assets, preload the two text fonts, and link the notebook of a chapter."""
+    """Drop unused assets, and link the notebook of a chapter."""
     for key in ("script_files", "css_files"):
         context[key] = [asset for asset in context[key] if not any(name in asset_text(asset) for name in UNUSED)]
     notebook = f"{pagename}.ipynb"
@@ -87,10 +86,6 @@ def page_context(app, pagename, templatename, context, doctree):
         repository = theme["repository_url"].removeprefix("https://github.com/")
         context["course_notebook"] = notebook
         context["course_colab"] = f"https://colab.research.google.com/github/{repository}/blob/main/{notebook}"
-    for font in FONTS:
-        href = context["pathto"](f"_static/fonts/{font}", 1)
-        link = f'\n<link rel="preload" href="{href}" as="font" type="font/woff2" crossorigin>'
-        context["metatags"] = context.get("metatags", "") + link
 
 
 def asset_text(asset):

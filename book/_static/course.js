@@ -9,4 +9,8 @@ document.addEventListener("DOMContentLoaded", () => {
   each(".pst-scrollable-table-container", (box) => {
     if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
   });
+  each(".sidebar-primary-item:has(.navbar-brand)", (e) => {
+    e.setAttribute("role", "navigation");
+    e.setAttribute("aria-label", "Home");
+  });
 });
