@@ -267,10 +267,7 @@ def _norm(x, gamma, beta, *, axes, param_axes=(1,), center=True, eps, view=None)
 
 def _broadcast(parameter, ndim, param_axes):
     """The parameter with its axes at `param_axes`, so that it broadcasts against x."""
-    shape = [1] * ndim
-    for axis, size in zip(param_axes, parameter.shape, strict=True):
-        shape[axis] = size
-    return parameter.reshape(shape)
+    return np.expand_dims(parameter, tuple(axis for axis in range(ndim) if axis not in param_axes))
 
 
 def _require_parameters(x, param_axes, **parameters):
