@@ -188,11 +188,23 @@ class TLU(torch.autograd.Function):
         return z
 
     @staticmethod
-    def backward(ctx, dz):  # linear in dz, in steps that autograd can follow: so the second derivative is right too
+    def backward(ctx, dz):
         z, tau = ctx.saved_tensors
-        dy = dz * (z > tau.to(z.dtype))
-        shared = tuple(axis for axis, n in enumerate(tau.shape) if n == 1)
-        return dy, _total((dz - dy).to(_wide(dz)), shared).to(tau.dtype)
+        if torch.is_grad_enabled():  # linear in dz, in steps that autograd can follow: the second derivative is right
+            dy, dtau = _tlu_backward(z, dz, tau)
+            return dy, dtau.to(tau.dtype)
+        dy, dtau = torch.empty_like(z), torch.zeros_like(tau, dtype=_wide(z))
+        for z_, dz_, tau_, dy_, dtau_ in _blocks((), z, dz, tau, dy, dtau):
+            dy_part, dtau_part = _tlu_backward(z_, dz_, tau_)
+            dy_.copy_(dy_part)
+            dtau_ += dtau_part
+        return dy, dtau.to(tau.dtype)
+
+
+def _tlu_backward(z, dz, tau):
+    z, tau = z.detach(), tau.detach().to(z.dtype)
+    dy = dz * torch.gt(z, tau, out=torch.empty_like(z))  # numbers 0 and 1: torch is slow to multiply with booleans
+    return dy, _total((dz - dy).to(_wide(z)), (0, *range(2, z.ndim)))
 
 
 def batch_norm_inference(x, gamma, beta, mean, var, *, eps=1e-5):
