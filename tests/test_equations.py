@@ -23,7 +23,8 @@ def numbers_in_tests():
     for path in (ROOT / "tests").glob("test_*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf8"))):
             if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
-                for group in re.findall(r"Equations? (\([\d.]+\)(?:(?:,| and) \([\d.]+\))*)", ast.get_docstring(node) or ""):
+                named = ast.get_docstring(node) or ""
+                for group in re.findall(r"Equations? (\([\d.]+\)(?:(?:,| and) \([\d.]+\))*)", named):
                     yield from re.findall(r"\d+\.\d+", group)
 
 
