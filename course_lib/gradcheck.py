@@ -14,9 +14,10 @@ def check_vjp(f, backward, *args, seed=0):
 
     for each argument a and several random directions v.  In float64 a right
     gradient of a smooth function gives about 1e-9, a wrong one seldom less than
-    1e-6.  dy is random, because dy = 1 hides mistakes: all that a normalizer
-    then returns is 0; where da is 0, norm(dy) gives the scale.  For the same reason give it data off centre and a random
-    gamma; and an eps that matters (0.1), if eps is to be checked.
+    1e-6; where da is 0, norm(dy) gives the scale.  dy is random, because dy = 1
+    hides mistakes: all that a normalizer then returns is 0.  For the same reason
+    give it data off centre and a random gamma; and an eps that matters (0.1), if
+    eps is to be checked.
 
     Args:
         f: function of the args that returns y and a cache, as the layers of the

@@ -6,7 +6,7 @@ import numpy as np
 
 
 def local_response_norm(x, size, k, alpha, beta):
-    """Krizhevsky et al. 2012, section 3.3, with torch's side for even windows: left size // 2, right (size - 1) // 2."""
+    """Krizhevsky et al. 2012, section 3.3, even windows as in torch: size // 2 to the left."""
     y = np.empty_like(x)
     n, channels, *space = x.shape
     for i, c, *s in np.ndindex(n, channels, *space):

@@ -149,7 +149,8 @@ def test_predictions_give_the_famous_tanh_ladder():
 
 
 def test_measured_gradients_are_those_of_torch():
-    weights, x, dh = network(ours.xavier_normal, (5, 7, 4)), rng(1).standard_normal((6, 5)), rng(2).standard_normal((6, 4))
+    weights = network(ours.xavier_normal, (5, 7, 4))
+    x, dh = rng(1).standard_normal((6, 5)), rng(2).standard_normal((6, 4))
     z1 = torch.tensor(x) @ torch.tensor(weights[0])
     z1.requires_grad_()
     z2 = torch.tanh(z1) @ torch.tensor(weights[1])
