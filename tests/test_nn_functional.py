@@ -154,6 +154,22 @@ def test_half_types_lose_no_more_than_the_rounding_of_the_output(layer, wide_par
 
 
 @whole_and_in_parts
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("name", ["lrn", "lrn_even_window_other_power", "tlu", "inference"])
+def test_half_types_of_the_others_lose_no_more_than_the_rounding_of_the_output(name, dtype):
+    function, tensors = other_leaves(name)
+    half = [t.detach().to(dtype).requires_grad_() for t in tensors[:1]] + [t.detach().float() for t in tensors[1:]]
+    exact = [t.detach().double() for t in half]
+    exact[0].requires_grad_()
+    y, right = function(*half), function(*exact)
+    dy = torch.linspace(-1, 1, y.numel()).reshape(y.shape).to(dtype)
+    found = torch.autograd.grad(y, half[0], dy)[0], torch.autograd.grad(right, exact[0], dy.double())[0]
+    for a, b in ((y, right), found):
+        # Half a step of the type, and what float32 adds to it.
+        step = torch.finfo(dtype).eps * b.abs() + torch.finfo(dtype).tiny
+        assert a.dtype == dtype and bool(((a.double() - b).abs() <= 0.51 * step + 2e-6 * b.abs().max()).all())
+
+
 @pytest.mark.parametrize("value", [0.1, 3.3e-3, 1e4 + 0.3, 1e7 + 1, -77.7])
 @pytest.mark.parametrize("layer", [layer for layer in WIDE if layer.center], ids=str)
 def test_constant_input_gives_exactly_beta(layer, value):

@@ -1,4 +1,4 @@
-"""The modules are drop-in for `torch.nn`: checkpoints, numbers over steps, buffers, errors; and our own three layers."""
+"""The modules are drop-in for `torch.nn`: checkpoints, numbers over steps, buffers, errors; and three of our own."""
 
 import numpy as np
 import pytest

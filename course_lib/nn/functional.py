@@ -83,7 +83,7 @@ def _forward(x, gamma, beta, eps, mu, rest, var, y, *, axes, center):
 
 
 def _backward(x, dy, gamma, beta, eps, mu, rest, var, dx, dgamma, dbeta, deps, *, axes, center):
-    """The lines of `norm_backward` and `standardize_backward`, inv_std multiplied in early; adds to dgamma, dbeta, deps.
+    """The lines of `norm_backward` and `standardize_backward`; writes dx, adds to dgamma, dbeta and deps.
 
         dx = inv_std * (dx_hat - mean(dx_hat) - x_hat * mean(dx_hat * x_hat)),   dx_hat = gamma * dy
     """
