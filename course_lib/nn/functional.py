@@ -100,7 +100,10 @@ def _backward(x, dy, gamma, beta, eps, mu, rest, var, dx, dgamma, dbeta, deps, *
         dbeta += _total(dy, shared)
     if torch.is_tensor(eps):
         deps += _total(-0.5 * count * along_x_hat * inv_std**2, shared)
-    torch.mul(dy, gamma, out=dx_wide).mul_(inv_std)
+    if gamma.shape[-1] == 1:
+        torch.mul(dy, gamma * inv_std, out=dx_wide)
+    else:
+        torch.mul(dy, gamma, out=dx_wide).mul_(inv_std)
     if center:
         dx_wide -= _mean(dx_wide, axes)
     dx.copy_(dx_wide.addcmul_(x_centered, along_x_hat * inv_std**2, value=-1))
