@@ -24,6 +24,7 @@ LAYERS = {
     "layer_norm": lambda x, gamma, beta, eps=1e-5: ours.layer_norm(x, gamma[:3], beta[:3], eps=eps),
     "rms_norm": lambda x, gamma, beta, eps=1e-5: ours.rms_norm(x, gamma[:3], eps=eps),
 }
+WITH_BETA = {name: run for name, run in LAYERS.items() if name != "rms_norm"}
 channel_layers = pytest.mark.parametrize("run", CHANNEL_LAYERS.values(), ids=CHANNEL_LAYERS)
 layers = pytest.mark.parametrize("run", LAYERS.values(), ids=LAYERS)
 ONES = np.ones(4)
@@ -96,7 +97,7 @@ def test_integer_parameters_are_refused(run):
         run(X, np.ones(4, np.int64), ONES)
 
 
-@pytest.mark.parametrize("run", [v for k, v in LAYERS.items() if k != "rms_norm"], ids=[k for k in LAYERS if k != "rms_norm"])
+@pytest.mark.parametrize("run", WITH_BETA.values(), ids=WITH_BETA)
 def test_integer_beta_is_refused(run):
     with refuses(TypeError, "beta is int64; normalization needs a floating type"):
         run(X, ONES, np.ones(4, np.int64))
