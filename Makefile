@@ -10,6 +10,9 @@ BIN := .venv/bin
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
+# On few and busy cores a second thread costs more than it brings.
+export OMP_NUM_THREADS = 1
+export OPENBLAS_NUM_THREADS = 1
 .PHONY: book test serve notebooks bench clean
 
 # Sets up the virtual environment once, and again when a list of packages changes.

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from .standardize import StandardizeCache, standardize, standardize_backward
 
@@ -17,6 +18,15 @@ NORM_AXES = {"none": (), "batch": (1,), "layer": (2,)}  # of (E, N, D)
 EPS = 1e-5
 PERCENTILES = (15, 50, 85)  # those of the BatchNorm paper's Figure 1
 SATURATED = 0.05  # a sigmoid's slope is 0.25 at most; below a fifth of that it counts as saturated
+
+
+def one_thread():
+    """Do NumPy's matrix products on one thread from here on.
+
+    In nets as small as these, threads wait for each other longer than they
+    compute: on a busy machine a second one makes training ten times slower.
+    """
+    threadpool_limits(1)
 
 
 @dataclass(frozen=True)
