@@ -32,7 +32,7 @@ from .running_stats import EMA, PopulationStats, batch_norm_inference, fold_batc
 from .standardize import standardize, standardize_backward
 from .whitening import whiten, whiten_backward
 
-__all__ = [  # noqa: RUF022  in the order of the chapters
+__all__ = [  # in the order of the chapters
     # 1 internal covariate shift, and every chapter after it
     "data",
     # 2 whitening

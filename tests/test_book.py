@@ -142,7 +142,8 @@ def test_pictures_have_a_description(path):
 
 def test_nothing_is_loaded_from_outside():
     """No template, style sheet or script of ours names another host as something to load."""
-    files = [p for p in (ROOT / "book").rglob("*") if p.suffix in {".css", ".js", ".html"} and "katex.min.js" not in p.name]
+    files = [p for p in (ROOT / "book").rglob("*")
+             if p.suffix in {".css", ".js", ".html"} and "katex.min.js" not in p.name]
     assert len(files) >= 5
     for path in files:
         text = path.read_text(encoding="utf8")

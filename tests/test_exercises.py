@@ -161,7 +161,7 @@ def test_hints_come_one_after_another(exercise):
 def test_solution_shown_is_the_function_that_is_tested(exercise):
     shown = solution(exercise.name)
     scope = dict(exercise.solution.__globals__)
-    exec(str(shown), scope)  # noqa: S102
+    exec(str(shown), scope)
     assert exercise.accepts(scope[exercise.name])
     assert shown._repr_html_().startswith("<details") and "@exercise" not in shown
     assert ast.get_docstring(ast.parse(str(shown)).body[0]), "the docstring is the task in a line"

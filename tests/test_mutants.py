@@ -76,7 +76,7 @@ def _function(tree, exercise):
     scope = dict(exercise.solution.__globals__)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SyntaxWarning)  # a mutant may well call a number
-        exec(compile(ast.fix_missing_locations(copy.deepcopy(tree)), "<mutant>", "exec"), scope)  # noqa: S102
+        exec(compile(ast.fix_missing_locations(copy.deepcopy(tree)), "<mutant>", "exec"), scope)
     return scope[exercise.name]
 
 

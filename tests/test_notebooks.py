@@ -78,7 +78,7 @@ def test_head_and_docstring_of_a_stub_are_those_of_the_solution(path):
 def test_stub_is_not_started(path):
     for name, cell in stubs(path).items():
         scope = {"np": np}
-        exec(cell.source, scope)  # noqa: S102
+        exec(cell.source, scope)
         report = EXERCISES[name].check(scope[name])
         assert report.state == "not started" and len(repr(report).splitlines()) <= 3, report
 

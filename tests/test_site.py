@@ -137,7 +137,7 @@ def test_figures_of_chapters_have_words_and_load_late(path):
 
 @pages()
 def test_page_is_light(path):
-    """The page, its style sheets and scripts, every figure, and every font that the style sheets name, at most 500 kB."""
+    """At most 500 kB: the page, its style sheets, scripts and figures, and every font that the style sheets name."""
     files = {path} | {target(path, a) for a in parsed(path).loads if not a.startswith("data:")}
     text = path.read_text(encoding="utf8")
     for sheet in [file for file in files if file.suffix == ".css"]:
@@ -184,7 +184,8 @@ def test_icons_that_pages_name_are_in_the_font():
     fonts = (SITE / "_static/vendor/fontawesome/webfonts").glob("*.woff2")
     drawn = {code for font in fonts for code in ttlib.TTFont(font).getBestCmap()}
     named = {name for path in PAGES for name in re.findall(r"\bfa-[a-z0-9-]+", path.read_text(encoding="utf8"))}
-    buttons = {"fa-bars", "fa-list", "fa-magnifying-glass", "fa-sun", "fa-moon", "fa-circle-half-stroke", "fa-angle-right"}
+    buttons = {"fa-bars", "fa-list", "fa-magnifying-glass", "fa-sun", "fa-moon", "fa-circle-half-stroke",
+               "fa-angle-right"}
     assert buttons <= named & set(codes)
     assert {name for name in named & set(codes) if codes[name] not in drawn} == set()
 

@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
-import notebooks as tool  # noqa: E402
+import notebooks as tool
 
 TEXTS = sorted((ROOT / "notebooks").glob("*.md"))
 

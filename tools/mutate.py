@@ -141,7 +141,7 @@ def run_tests(mutant, folder, tests):
         loaded = Path(sys.modules[f"course_lib.{mutant.module}"].__file__)
         if Path(course_lib.__file__).parent != package or loaded.read_text(encoding="utf8") != mutant.source:
             return NOT_LOADED
-    except Exception:  # noqa: BLE001 - a mutant may raise anything
+    except Exception:  # a mutant may raise anything
         return KILLED  # it does not even import
     options = ["-x", "-q", "--assert=plain", "--no-header", "-p", "no:cacheprovider", "--rootdir", str(tests)]
     passed = (pytest.main([str(tests / f"{name}.py"), *options]) == 0 for name in TESTS[mutant.module])

@@ -29,7 +29,8 @@ UNUSED = ("thebe", "toggle", "sphinx-design", "design-tabs", "comments")  # asse
 ASIDES = ("note", "from the notes", "definition", "proposition", "predict", "disputed")
 SCRIPT = re.compile(r"<script(?![^>]*\bsrc=)[^>]*>(.*?)</script>", re.DOTALL)
 ICON_SCRIPT = re.compile(r'\s*<!-- So that users can add custom icons -->\s*<script [^>]*fontawesome.js[^>]*></script>')
-THEBE = re.compile(r'\s*<script type="text/x-thebe-config">.*?</script>\s*<script>kernelName = [^<]*</script>', re.DOTALL)
+THEBE = re.compile(
+    r'\s*<script type="text/x-thebe-config">.*?</script>\s*<script>kernelName = [^<]*</script>', re.DOTALL)
 IMAGE = re.compile(r'<img (?![^>]*loading=)([^>]*?)src="([^"]*_images/[^"]+\.svg)"')
 PATH = re.compile(r' d="[^"]+"')
 DIGITS = re.compile(r"(\d+\.\d\d)\d+")  # a figure's paths need hundredths of a point, not millionths

@@ -41,7 +41,7 @@ def check(answer):
         report = found.check(answer)
         _prepare_hints(found, report)
         return _with_progress(found, report) if report else report
-    except Exception as error:  # noqa: BLE001 - a fault of the checker must not look like the learner's
+    except Exception as error:  # a fault of the checker must not look like the learner's
         words = f"the checker failed with {type(error).__name__}: {error}; this is its fault, not yours"
         return Report(_name(answer), "no check", (words,))
 
@@ -77,7 +77,7 @@ def case(name, number):
     """
     found = _find(name)
     if isinstance(found, Report):
-        raise ValueError(f"{found.name}: {' '.join(found.facts)}")  # noqa: TRY004 - the type is right, the name is not
+        raise ValueError(f"{found.name}: {' '.join(found.facts)}")
     cases = list(found.cases())
     if number not in range(1, len(cases) + 1):
         raise ValueError(f"{found.name} has the cases 1 to {len(cases)}; there is no case {number!r}")
@@ -120,7 +120,7 @@ def _prepare_hints(found, report):
 def _name(thing):
     try:
         name = thing if isinstance(thing, str) else getattr(thing, "__name__", None)
-    except Exception:  # noqa: BLE001 - an object may answer every question with an error
+    except Exception:  # an object may answer every question with an error
         name = None
     return name if isinstance(name, str) else type(thing).__name__
 

@@ -25,7 +25,7 @@ def edited(exercise, *edits):
     for start, length, wrong in sorted(spots, reverse=True):
         code = code[:start] + wrong + code[start + length :]
     scope = dict(exercise.solution.__globals__)
-    exec(compile(code, f"<{exercise.name}, edited>", "exec"), scope)  # noqa: S102 - the package's own source
+    exec(compile(code, f"<{exercise.name}, edited>", "exec"), scope)  # the package's own source
     return scope[exercise.name]
 
 

@@ -41,7 +41,7 @@ def run(function, args, single):
             outputs = _outputs(value, single)
     except KeyboardInterrupt:
         raise  # the learner stops an endless loop
-    except BaseException as error:  # noqa: BLE001 - SystemExit too: an answer must not end the session
+    except BaseException as error:  # SystemExit too: an answer must not end the session
         at = _own_line(error, function)
         unwritten = isinstance(error, NotImplementedError) and _raised_by(function, error)
         return Run(error=_in_words(error), at=at, changed=_changed(args, given), unwritten=unwritten)
@@ -101,7 +101,7 @@ def _same(old, new):
 def _in_words(error):
     try:
         text = one_line(str(error))
-    except Exception:  # noqa: BLE001 - an exception class may fail to print itself
+    except Exception:  # an exception class may fail to print itself
         text = ""
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 

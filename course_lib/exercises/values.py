@@ -18,7 +18,7 @@ def to_array(value):
         return NotNumbers("is a masked array; return a plain one")
     try:
         array = np.asarray(_plain(value))
-    except Exception:  # noqa: BLE001 - ragged lists, tensors that need a gradient inside odd containers, recursive lists, ...
+    except Exception:  # ragged lists, tensors that need a gradient inside odd containers, recursive lists
         return NotNumbers(f"is {_kind(value)} that makes no array of numbers")
     if array.size > LARGEST:
         return NotNumbers(f"has shape {array.shape}, far too many values")
