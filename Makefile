@@ -17,7 +17,7 @@ export OPENBLAS_NUM_THREADS = 1
 
 # Sets up the virtual environment once, and again when a list of packages changes.
 .venv/ready: requirements.txt constraints.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit(f"Python 3.11 or newer is needed; {sys.executable} is {v[0]}.{v[1]}. Try: make PYTHON=python3.13")'
+	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("Python 3.11 or newer is needed; %s is %d.%d. If you have a newer one, name it: make PYTHON=python3.13" % (sys.executable, v[0], v[1]))'
 	echo "Setting up .venv: Python packages, about 1.5 GB, some minutes"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r requirements.txt -e '.[dev]'
@@ -32,13 +32,15 @@ book: .venv/ready
 
 test: .venv/ready
 	@echo "Testing the package, the exercises and every notebook"
+	$(BIN)/ruff check --quiet .
 	$(BIN)/python -m pytest
 	echo "Tested in $$SECONDS s"
 
-serve:
+serve: .venv/ready
 	@test -f _build/html/index.html || $(MAKE) book
 	echo "The course is at http://127.0.0.1:$(PORT)/ (Ctrl-C ends it)"
-	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html $(PORT) ||
+		{ echo "No server on port $(PORT). If it is taken, try another: make serve PORT=8001"; exit 1; }
 
 notebooks: .venv/ready
 	@$(BIN)/python tools/notebooks.py
@@ -48,5 +50,5 @@ bench: .venv/ready
 	$(BIN)/python benchmarks/torch_layers.py
 
 clean:
-	rm -rf _build .venv .pytest_cache .hypothesis *.egg-info
+	rm -rf _build .venv .pytest_cache .ruff_cache .hypothesis build *.egg-info
 	find . -name __pycache__ -prune -exec rm -rf {} +
