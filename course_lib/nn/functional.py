@@ -6,7 +6,8 @@ Half types are computed in float32 and rounded once, at the end.  gamma and beta
 may be None, which means 1 and 0.
 """
 
-from math import prod
+from itertools import repeat
+from math import gcd, prod
 
 import torch
 from torch.autograd.function import once_differentiable
@@ -56,7 +57,9 @@ class Norm(torch.autograd.Function):
             return *_differentiable_gradients(dy, x, gamma, beta, eps_given, ctx), None, None
         dx = torch.empty_like(x)
         dgamma, dbeta, deps = torch.zeros((3, *gamma.shape), dtype=mu.dtype, device=x.device)
-        for part in _blocks(ctx.axes, x, dy, gamma, beta, eps_given, mu, rest, var, dx, dgamma, dbeta, deps):
+        dbeta, deps = (None if parameter is None else total for total, parameter in ((dbeta, beta), (deps, eps)))
+        inv_std = torch.rsqrt(var + eps_given)
+        for part in _blocks(ctx.axes, x, dy, gamma, mu, rest, inv_std, dx, dgamma, dbeta, deps):
             _backward(*part, axes=ctx.axes, center=ctx.center)
         return dx, dgamma.to(gamma.dtype), _like(dbeta, beta), _like(deps, eps), None, None
 
@@ -64,49 +67,50 @@ class Norm(torch.autograd.Function):
 def _forward(x, gamma, beta, eps, mu, rest, var, y, *, axes, center):
     """The lines of `standardize`, then gamma and beta.  Writes into mu, rest, var and y, and works in y if it can."""
     x = x.to(mu.dtype)
-    x_centered = y if y.dtype == mu.dtype else torch.empty_like(x)
+    x_centered, y_wide = x, y if y.dtype == mu.dtype else torch.empty_like(x)
     if center:
         mu.copy_(_mean(x, axes))
-        torch.sub(x, mu, out=x_centered)
+        x_centered = torch.sub(x, mu, out=y_wide)
         rest.copy_(_mean(x_centered, axes))  # what the rounding of mu has left
         x_centered -= rest
-    else:
-        x_centered.copy_(x)
-    var.copy_(_mean(x_centered.square(), axes))
+    var.copy_(_mean_square(x_centered, axes))
     inv_std = torch.rsqrt(var + eps)
     if gamma.shape[-1] == 1:  # few gammas: multiply the small factors first
-        x_centered.mul_(gamma * inv_std)
-        y.copy_(x_centered if beta is None else x_centered.add_(beta))
+        torch.mul(x_centered, gamma * inv_std, out=y_wide)
+        y.copy_(y_wide if beta is None else y_wide.add_(beta))
     else:
-        x_hat = x_centered.mul_(inv_std)
+        x_hat = torch.mul(x_centered, inv_std, out=y_wide)
         y.copy_(x_hat.mul_(gamma) if beta is None else torch.addcmul(beta, x_hat, gamma, out=x_hat))
 
 
-def _backward(x, dy, gamma, beta, eps, mu, rest, var, dx, dgamma, dbeta, deps, *, axes, center):
+def _backward(x, dy, gamma, mu, rest, inv_std, dx, dgamma, dbeta, deps, *, axes, center):
     """The lines of `norm_backward` and `standardize_backward`; writes dx, adds to dgamma, dbeta and deps.
 
         dx = inv_std * (dx_hat - mean(dx_hat) - x_hat * mean(dx_hat * x_hat)),   dx_hat = gamma * dy
     """
     shared = tuple(axis for axis, n in enumerate(dgamma.shape) if n == 1)
     inner = tuple(axis for axis in axes if axis in shared)  # one gamma: sum first, then multiply few numbers
-    count = max(1, x.numel() // max(1, var.numel()))
-    x, dy, inv_std = x.to(mu.dtype), dy.to(mu.dtype), torch.rsqrt(var + eps)
+    count = max(1, x.numel() // max(1, mu.numel()))
+    x, dy = x.to(mu.dtype), dy.to(mu.dtype)
     x_centered = (x - mu).sub_(rest) if center else x
     dx_wide = dx if dx.dtype == mu.dtype else torch.empty_like(dy)
     dy_x_hat = _total(torch.mul(dy, x_centered, out=dx_wide), inner).mul_(inv_std)
     dgamma += _total(dy_x_hat, shared)
-    along_x_hat = _total(dy_x_hat.mul_(gamma), axes) / count
-    if beta is not None:
-        dbeta += _total(dy, shared)
-    if torch.is_tensor(eps):
-        deps += _total(-0.5 * count * along_x_hat * inv_std**2, shared)
+    along_x_hat = _total(dy_x_hat.mul_(gamma), axes) * (inv_std / count)
+    if deps is not None:
+        deps += _total(-0.5 * count * along_x_hat * inv_std, shared)
+    if center or dbeta is not None:
+        dy_total = _total(dy, inner)
+    if dbeta is not None:
+        dbeta += _total(dy_total, shared)
     if gamma.shape[-1] == 1:
         torch.mul(dy, gamma * inv_std, out=dx_wide)
+        along_1 = _total(dy_total * gamma, axes) * (inv_std / count) if center else None
     else:
         torch.mul(dy, gamma, out=dx_wide).mul_(inv_std)
-    if center:
-        dx_wide -= _mean(dx_wide, axes)
-    dx.copy_(dx_wide.addcmul_(x_centered, along_x_hat * inv_std**2, value=-1))
+        along_1 = _mean(dx_wide, axes) if center else None
+    dx_wide.addcmul_(x_centered, along_x_hat * inv_std, value=-1)
+    dx.copy_(dx_wide.sub_(along_1) if center else dx_wide)
 
 
 def _differentiable_gradients(dy, x, gamma, beta, eps, ctx):
@@ -416,10 +420,9 @@ def _blocks(axes, x, *others):
         yield x, *others
         return
     step = max(1, BLOCK * x.shape[axis] // max(1, x.numel()))
-    for start in range(0, x.shape[axis], step):
-        length = min(step, x.shape[axis] - start)
-        yield [a.narrow(axis, start, length) if torch.is_tensor(a) and a.ndim and a.shape[axis] > 1 else a
-               for a in (x, *others)]
+    split = [a.split(step, axis) if torch.is_tensor(a) and a.ndim and a.shape[axis] > 1 else repeat(a)
+             for a in (x, *others)]
+    yield from zip(*split, strict=False)
 
 
 def _wide(x):
@@ -438,6 +441,19 @@ def _total(a, axes):
 def _mean(a, axes):
     """The mean over `axes`, which stay; that of nothing is 0."""
     return a.mean(axes, keepdim=True) if axes and a.numel() else _total(a, axes)
+
+
+def _mean_square(a, axes):
+    """The mean of a**2 over `axes`, which stay.
+
+    A norm needs no array of squares.  But it adds one by one, in float32: 256
+    squares at a time keep as many digits as torch's sum does.
+    """
+    row = a.shape[-1] if a.shape[-1] <= 256 else gcd(a.shape[-1], 256)
+    if row < 32 or a.ndim - 1 not in axes or a.stride(-1) != 1:  # rows that are too short take long
+        return _mean(a.square(), axes)
+    squares = torch.linalg.vector_norm(a.unflatten(-1, (-1, row)), dim=-1).square()
+    return _mean(squares, axes) / row
 
 
 def _like(gradient, parameter):
