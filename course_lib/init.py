@@ -277,5 +277,5 @@ def _activation(name):
 
 
 def _require_fans(fan_in, fan_out):
-    if min(fan_in, fan_out) < 1 or fan_in != int(fan_in) or fan_out != int(fan_out):
+    if not all(isinstance(fan, (int, np.integer)) and fan >= 1 for fan in (fan_in, fan_out)):
         raise ValueError(f"fan_in and fan_out are widths, positive integers; got {fan_in} and {fan_out}")

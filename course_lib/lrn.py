@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .norms import _at_least_2d
+from .norms import at_least_2d
 from .standardize import require_floating
 from .sums import widen
 
@@ -55,9 +55,9 @@ def local_response_norm(x, *, size=5, k=2.0, alpha=1e-4, beta=0.75):
             k or alpha is negative.
     Source: Krizhevsky, Sutskever & Hinton 2012, section 3.3.
     """
-    x = _at_least_2d(x)
+    x = at_least_2d(x)
     require_floating(x=x)
-    if size != int(size) or size < 1:
+    if not isinstance(size, (int, np.integer)) or size < 1:
         raise ValueError(f"size is the number of channels in the window, an integer of 1 or more; got {size}")
     if not (k >= 0 and alpha >= 0):
         raise ValueError(f"k and alpha must be 0 or more, got k = {k} and alpha = {alpha}")
@@ -110,7 +110,8 @@ def divisive_norm(x, weights, *, sigma, exponent=2.0):
     Args:
         x: (N, C, *S), floating, the drives: rectified, so none is negative.
         weights: (C, C); row j says how much each drive adds to the pool of unit j.
-        sigma: 0 or more; the drive that counts as half of the maximum.
+        sigma: 0 or more; the drive that counts as half of the maximum.  With
+            sigma = 0 a pool of zeros gives NaN.
         exponent: n.
     Returns:
         y, with the shape and type of x.
@@ -120,7 +121,7 @@ def divisive_norm(x, weights, *, sigma, exponent=2.0):
             (C, C), or sigma is negative.
     Source: Carandini & Heeger 2012, Eq. 10; Heeger 1992 for n = 2.
     """
-    x, weights = _at_least_2d(x), np.asarray(weights)
+    x, weights = at_least_2d(x), np.asarray(weights)
     require_floating(x=x, weights=weights)
     channels = x.shape[1]
     if weights.shape != (channels, channels):

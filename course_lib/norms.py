@@ -50,7 +50,7 @@ def batch_norm(x, gamma, beta, *, eps=1e-5):
         ValueError: gamma or beta is not (C,), or a channel has 1 value.
     Source: Ioffe & Szegedy 2015, Algorithm 1; section 3.2 for convolutions.
     """
-    x = _at_least_2d(x)
+    x = at_least_2d(x)
     return _norm(x, gamma, beta, axes=(0, *range(2, x.ndim)), eps=eps)
 
 
@@ -90,7 +90,7 @@ def instance_norm(x, gamma, beta, *, eps=1e-5):
         ValueError: gamma or beta is not (C,), or *S has 1 entry.
     Source: Ulyanov, Vedaldi & Lempitsky 2016; Wu & He 2018, Eq. 5.
     """
-    x = _at_least_2d(x)
+    x = at_least_2d(x)
     return _norm(x, gamma, beta, axes=tuple(range(2, x.ndim)), eps=eps)
 
 
@@ -115,7 +115,7 @@ def group_norm(x, gamma, beta, *, groups, eps=1e-5):
             group has 1 value.
     Source: Wu & He 2018, Eq. 6 and 7.
     """
-    x = _at_least_2d(x)
+    x = at_least_2d(x)
     n, channels, *spatial = x.shape
     if groups < 1 or channels % groups:
         raise ValueError(f"groups ({groups}) must divide the number of channels ({channels})")
@@ -158,9 +158,9 @@ def filter_response_norm(x, gamma, beta, *, eps=1e-6):
     Raises:
         TypeError: x or a parameter is not of a floating type.
         ValueError: gamma, beta or a learned eps is not (C,).
-    Source: Singh & Krishnan 2020, Eq. 1 to 3.
+    Source: Singh & Krishnan 2020, section 3.
     """
-    x = _at_least_2d(x)
+    x = at_least_2d(x)
     axes = tuple(range(2, x.ndim))
     learned = np.ndim(eps) > 0
     if not learned:
@@ -223,9 +223,9 @@ def tlu(y, tau):
     Raises:
         TypeError: y or tau is not of a floating type.
         ValueError: tau is not (C,).
-    Source: Singh & Krishnan 2020, Eq. 4.
+    Source: Singh & Krishnan 2020, section 3.
     """
-    y, tau = _at_least_2d(y, "y"), np.asarray(tau)
+    y, tau = at_least_2d(y, "y"), np.asarray(tau)
     require_floating(y=y)
     _require_parameters(y, (1,), tau=tau)
     threshold = _broadcast(tau, y.ndim, (1,)).astype(y.dtype)
@@ -280,7 +280,8 @@ def _require_parameters(x, param_axes, **parameters):
             raise ValueError(f"x {has}; {name} has shape {parameter.shape}, not {expected}")
 
 
-def _at_least_2d(x, name="x"):
+def at_least_2d(x, name="x"):
+    """The array, which has a sample and a channel axis; for every layer with parameters of shape (C,)."""
     x = np.asarray(x)
     if x.ndim < 2:
         raise ValueError(f"{name} has shape {x.shape}; it needs a sample axis and a channel axis, (N, C, *S)")

@@ -13,7 +13,7 @@ from math import prod
 
 import numpy as np
 
-from .norms import _at_least_2d
+from .norms import at_least_2d
 from .standardize import require_floating
 from .sums import mean, short_buffers, total, widen
 
@@ -35,7 +35,7 @@ class _RunningStats:
             ValueError: x has another number of channels than before, or one
                 value per channel.
         """
-        x = _at_least_2d(x)
+        x = at_least_2d(x)
         self._require_batch(x)
         if x.size == 0:
             return
@@ -125,7 +125,7 @@ def batch_norm_inference(x, gamma, beta, mean, var, *, eps=1e-5):
         ValueError: one of the four is not (C,), or var or eps is negative.
     Source: Ioffe & Szegedy 2015, Algorithm 2, line 11.
     """
-    x = _at_least_2d(x)
+    x = at_least_2d(x)
     require_floating(x=x)
     scale, beta, mean = _affine(gamma, beta, mean, var, eps, x.shape[1], "x", x.shape)
     wide = widen(x)

@@ -65,7 +65,8 @@ def test_normal_and_constant_are_what_they_say():
 
 @pytest.mark.parametrize("name", [*NAMES, "constant"])
 @pytest.mark.parametrize(("fans", "shown"), [((0, 3), "0 and 3"), ((3, -1), "3 and -1"), ((2.5, 3), "2.5 and 3"),
-                                             ((3, 2.5), "3 and 2.5")])
+                                             ((3, 2.5), "3 and 2.5"), ((4.0, 3), "4.0 and 3"),
+                                             ((3, np.nan), "3 and nan")])
 def test_widths_must_be_positive_integers(name, fans, shown):
     with pytest.raises(ValueError, match=f"fan_in and fan_out are widths, positive integers; got {shown}"):
         getattr(ours, name)(rng(), *fans)

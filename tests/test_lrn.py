@@ -125,10 +125,11 @@ def test_property_channels_in_one_window_keep_their_ratio(shape, seed, size):
 
 
 @given(shapes, seeds, sizes)
-def test_property_odd_window_commutes_with_reversal_and_even_window_mirrors(shape, seed, size):
+def test_property_odd_window_commutes_with_reversal(shape, seed, size):
     x = random(shape, seed)
     odd = {"size": 2 * size - 1, **STRONG}
-    np.testing.assert_allclose(local_response_norm(x[:, ::-1], **odd)[0], local_response_norm(x, **odd)[0][:, ::-1])
+    y, _ = local_response_norm(x, **odd)
+    np.testing.assert_allclose(local_response_norm(x[:, ::-1], **odd)[0], y[:, ::-1], rtol=1e-12)  # another order
 
 
 @given(shapes, seeds, sizes)
@@ -252,6 +253,8 @@ def test_nan_reaches_the_windows_that_hold_it_and_no_others():
     (np.zeros(3), {}, ValueError, r"x has shape \(3,\); it needs a sample axis and a channel axis, \(N, C, \*S\)"),
     (np.zeros((2, 3)), {"size": 0}, ValueError, "an integer of 1 or more; got 0$"),
     (np.zeros((2, 3)), {"size": 2.5}, ValueError, "an integer of 1 or more; got 2.5$"),
+    (np.zeros((2, 3)), {"size": 3.0}, ValueError, "an integer of 1 or more; got 3.0$"),
+    (np.zeros((2, 3)), {"size": np.nan}, ValueError, "an integer of 1 or more; got nan$"),
     (np.zeros((2, 3)), {"k": -1.0}, ValueError, "k and alpha must be 0 or more, got k = -1.0 and alpha = 0.0001$"),
     (np.zeros((2, 3)), {"alpha": -0.5}, ValueError, "k and alpha must be 0 or more, got k = 2.0 and alpha = -0.5$"),
     (np.zeros((2, 3)), {"alpha": np.nan}, ValueError, "got k = 2.0 and alpha = nan$"),

@@ -162,7 +162,7 @@ def test_layer_lets_infinity_through_as_nan(layer):
 
 
 def test_default_eps_is_1e_5_and_for_filter_response_norm_1e_6():
-    """Singh & Krishnan 2020, section 3.1, use 1e-6."""
+    """Singh & Krishnan 2020 use 1e-6."""
     for case in ONE_EACH:
         if case.learned_eps:
             continue

@@ -111,7 +111,7 @@ class FilterResponseNorm(nn.Module):
         num_features: C.
         eps: added to the mean square.
         learned_eps: for maps of few entries: eps + |eps_l| is added, eps_l learned, (C,), 1e-4 at first.
-    Source: Singh & Krishnan 2020, Eq. 1 to 3 and section 3.2.
+    Source: Singh & Krishnan 2020, section 3.
     """
 
     def __init__(self, num_features, eps=1e-6, learned_eps=False, device=None, dtype=None):
@@ -139,7 +139,7 @@ class FilterResponseNorm(nn.Module):
 class TLU(nn.Module):
     """Thresholded linear unit of (N, C, *S): max(x, tau), tau learned, (C,), 0 at first.
 
-    Source: Singh & Krishnan 2020, Eq. 4.
+    Source: Singh & Krishnan 2020, section 3.
     """
 
     def __init__(self, num_features, device=None, dtype=None):
