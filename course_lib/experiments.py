@@ -170,32 +170,6 @@ def batches(data, *, size, seeds, steps):
         yield data.x_train[index], data.y_train[index]
 
 
-def train(model, data, *, seeds, steps, lr, batch=60, every=50, layers=slice(None), noise=None, observe=None):
-    """Plain stochastic gradient descent, with a look at the net before step 0, after `every` steps, and at the end.
-
-    Args:
-        model: MLP of E runs; it is not changed.
-        data: Data, as the functions of `data` return it.
-        seeds: E numbers, for the batches.
-        steps, batch: how many steps, and samples in each.
-        lr: a number, or (E,), one for each run.
-        layers: those that learn; the others keep their weights.
-        noise: as in `forward`; during training only.
-        observe: function (model, data) -> dict of arrays (E, ...); None for `observe`.
-    Returns:
-        History; history.model is the trained net.
-    """
-    look = observe or globals()["observe"]
-    taken, seen = [0], [look(model, data)]
-    for step, (x, labels) in enumerate(batches(data, size=batch, seeds=seeds, steps=steps), start=1):
-        _, gradients = loss_and_gradient(model, x, labels, noise=noise)
-        model = sgd_step(model, gradients, lr, layers=layers)
-        if step % every == 0 or step == steps:
-            taken.append(step)
-            seen.append(look(model, data))
-    return History(np.array(taken), {name: np.stack([s[name] for s in seen]) for name in seen[0]}, model)
-
-
 def observe(model, data):
     """How a net stands: test loss and accuracy, and what its activations get, on the test set.
 
@@ -212,6 +186,31 @@ def observe(model, data):
         "saturated": np.stack([(_slope(tape, model.activation) < SATURATED).mean(axis=(1, 2)) for tape in tapes], 1),
         "weight_rms": np.stack([np.sqrt(np.mean(layer["weight"] ** 2, axis=(1, 2))) for layer in model.layers], 1),
     }
+
+
+def train(model, data, *, seeds, steps, lr, batch=60, every=50, layers=slice(None), noise=None, observe=observe):
+    """Plain stochastic gradient descent, with a look at the net before step 0, after `every` steps, and at the end.
+
+    Args:
+        model: MLP of E runs; it is not changed.
+        data: Data, as the functions of `data` return it.
+        seeds: E numbers, for the batches.
+        steps, batch: how many steps, and samples in each.
+        lr: a number, or (E,), one for each run.
+        layers: those that learn; the others keep their weights.
+        noise: as in `forward`; during training only.
+        observe: function (model, data) -> dict of arrays (E, ...).
+    Returns:
+        History; history.model is the trained net.
+    """
+    taken, seen = [0], [observe(model, data)]
+    for step, (x, labels) in enumerate(batches(data, size=batch, seeds=seeds, steps=steps), start=1):
+        _, gradients = loss_and_gradient(model, x, labels, noise=noise)
+        model = sgd_step(model, gradients, lr, layers=layers)
+        if step % every == 0 or step == steps:
+            taken.append(step)
+            seen.append(observe(model, data))
+    return History(np.array(taken), {name: np.stack([s[name] for s in seen]) for name in seen[0]}, model)
 
 
 def quantiles(tapes, *, units=100):

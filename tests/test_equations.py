@@ -1,31 +1,27 @@
 """Every displayed equation of a chapter has a number, and a test that names it."""
 
-import ast
 import re
+import sys
+from itertools import chain
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "book/_ext"))
+course_equations = pytest.importorskip("course_equations", reason="needs Sphinx (requirements.txt)")
+
 CHAPTERS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.md"))
-DISPLAY = re.compile(r"\$\$(.+?)\$\$", re.S)
-TAG = re.compile(r"\\tag\{(\d+\.\d+)\}")
 
 
-def displayed(path):
-    """The displayed formulas of a chapter's text, code cells left out."""
-    text = re.sub(r"```.*?```", "", path.read_text(encoding="utf8"), flags=re.S)
-    return DISPLAY.findall(text)
+def prose(path):
+    """A chapter's text without its code cells."""
+    return course_equations.FENCE.sub("", path.read_text(encoding="utf8"))
 
 
-def numbers_in_tests():
-    """Numbers of the equations that docstrings of tests name, as `Equation (4.3)`."""
-    for path in (ROOT / "tests").glob("test_*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf8"))):
-            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
-                named = ast.get_docstring(node) or ""
-                for group in re.findall(r"Equations? (\([\d.]+\)(?:(?:,| and) \([\d.]+\))*)", named):
-                    yield from re.findall(r"\d+\.\d+", group)
+def tags(path):
+    """For each displayed formula of a chapter, the numbers that stand in it."""
+    return [course_equations.TAG.findall(formula) for formula in course_equations.DISPLAY.findall(prose(path))]
 
 
 def test_there_are_chapters():
@@ -34,7 +30,7 @@ def test_there_are_chapters():
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
 def test_displayed_equations_are_numbered_in_order(path):
-    numbers = [TAG.findall(formula) for formula in displayed(path)]
+    numbers = tags(path)
     assert all(len(found) == 1 for found in numbers), "each displayed equation has one tag"
     chapter = int(path.stem[:2])
     assert [n for (n,) in numbers] == [f"{chapter}.{k}" for k in range(1, len(numbers) + 1)]
@@ -42,19 +38,18 @@ def test_displayed_equations_are_numbered_in_order(path):
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
 def test_displayed_equations_are_tested(path):
-    missing = {n for formula in displayed(path) for n in TAG.findall(formula)} - set(numbers_in_tests())
+    missing = set(chain(*tags(path))) - set(course_equations.tests_by_equation())
     assert not missing, f"no test's docstring names equation {sorted(missing)}"
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
 def test_equations_that_the_text_refers_to_exist(path):
-    text = path.read_text(encoding="utf8")
-    own = set(TAG.findall(text))
+    own = set(chain(*tags(path)))
     chapter = str(int(path.stem[:2]))
-    referred = {n for n in re.findall(r"(?<!tag\{)\((\d+\.\d+)\)", re.sub(r"```.*?```", "", text, flags=re.S))}
+    referred = {n for n in re.findall(r"(?<!tag\{)\((\d+\.\d+)\)", prose(path))}
     assert not {n for n in referred if n.split(".")[0] == chapter} - own
 
 
 def test_tests_name_only_equations_that_exist():
-    existing = {n for path in CHAPTERS for formula in displayed(path) for n in TAG.findall(formula)}
-    assert not set(numbers_in_tests()) - existing
+    existing = set(chain(*(number for path in CHAPTERS for number in tags(path))))
+    assert not set(course_equations.tests_by_equation()) - existing
