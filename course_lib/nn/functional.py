@@ -59,8 +59,9 @@ class Norm(torch.autograd.Function):
         dgamma, dbeta, deps = torch.zeros((3, *gamma.shape), dtype=mu.dtype, device=x.device)
         dbeta, deps = (None if parameter is None else total for total, parameter in ((dbeta, beta), (deps, eps)))
         inv_std = torch.rsqrt(var + eps_given)
+        shared = tuple(axis for axis, n in enumerate(gamma.shape) if n == 1)
         for part in _blocks(ctx.axes, x, dy, gamma, mu, rest, inv_std, dx, dgamma, dbeta, deps):
-            _backward(*part, axes=ctx.axes, center=ctx.center)
+            _backward(*part, axes=ctx.axes, shared=shared, center=ctx.center)
         return dx, dgamma.to(gamma.dtype), _like(dbeta, beta), _like(deps, eps), None, None
 
 
@@ -69,11 +70,11 @@ def _forward(x, gamma, beta, eps, mu, rest, var, y, *, axes, center):
     x = x.to(mu.dtype)
     x_centered, y_wide = x, y if y.dtype == mu.dtype else torch.empty_like(x)
     if center:
-        mu.copy_(_mean(x, axes))
+        _mean(x, axes, out=mu)
         x_centered = torch.sub(x, mu, out=y_wide)
-        rest.copy_(_mean(x_centered, axes))  # what the rounding of mu has left
+        _mean(x_centered, axes, out=rest)  # what the rounding of mu has left
         x_centered -= rest
-    var.copy_(_mean_square(x_centered, axes))
+    _mean_square(x_centered, axes, out=var)
     inv_std = torch.rsqrt(var + eps)
     if gamma.shape[-1] == 1:  # few gammas: multiply the small factors first
         torch.mul(x_centered, gamma * inv_std, out=y_wide)
@@ -83,34 +84,34 @@ def _forward(x, gamma, beta, eps, mu, rest, var, y, *, axes, center):
         y.copy_(x_hat.mul_(gamma) if beta is None else torch.addcmul(beta, x_hat, gamma, out=x_hat))
 
 
-def _backward(x, dy, gamma, mu, rest, inv_std, dx, dgamma, dbeta, deps, *, axes, center):
+def _backward(x, dy, gamma, mu, rest, inv_std, dx, dgamma, dbeta, deps, *, axes, shared, center):
     """The lines of `norm_backward` and `standardize_backward`; writes dx, adds to dgamma, dbeta and deps.
 
         dx = inv_std * (dx_hat - mean(dx_hat) - x_hat * mean(dx_hat * x_hat)),   dx_hat = gamma * dy
     """
-    shared = tuple(axis for axis, n in enumerate(dgamma.shape) if n == 1)
     inner = tuple(axis for axis in axes if axis in shared)  # one gamma: sum first, then multiply few numbers
-    count = max(1, x.numel() // max(1, mu.numel()))
+    share = max(1, mu.numel()) / max(1, x.numel())  # 1 / m: a mean is this much of a sum
     x, dy = x.to(mu.dtype), dy.to(mu.dtype)
     x_centered = (x - mu).sub_(rest) if center else x
     dx_wide = dx if dx.dtype == mu.dtype else torch.empty_like(dy)
     dy_x_hat = _total(torch.mul(dy, x_centered, out=dx_wide), inner).mul_(inv_std)
     dgamma += _total(dy_x_hat, shared)
-    along_x_hat = _total(dy_x_hat.mul_(gamma), axes) * (inv_std / count)
+    along_x = _total(dy_x_hat.mul_(gamma), axes) * inv_std**2
     if deps is not None:
-        deps += _total(-0.5 * count * along_x_hat * inv_std, shared)
+        deps += _total(-0.5 * along_x, shared)
     if center or dbeta is not None:
         dy_total = _total(dy, inner)
     if dbeta is not None:
         dbeta += _total(dy_total, shared)
     if gamma.shape[-1] == 1:
-        torch.mul(dy, gamma * inv_std, out=dx_wide)
-        along_1 = _total(dy_total * gamma, axes) * (inv_std / count) if center else None
+        scale = gamma * inv_std
+        torch.mul(dy, scale, out=dx_wide)
+        along_1 = _total(dy_total * scale, axes) if center else None
     else:
         torch.mul(dy, gamma, out=dx_wide).mul_(inv_std)
-        along_1 = _mean(dx_wide, axes) if center else None
-    dx_wide.addcmul_(x_centered, along_x_hat * inv_std, value=-1)
-    dx.copy_(dx_wide.sub_(along_1) if center else dx_wide)
+        along_1 = _total(dx_wide, axes) if center else None
+    dx_wide.addcmul_(x_centered, along_x, value=-share)
+    dx.copy_(dx_wide.sub_(along_1, alpha=share) if center else dx_wide)
 
 
 def _differentiable_gradients(dy, x, gamma, beta, eps, ctx):
@@ -438,22 +439,24 @@ def _total(a, axes):
     return a.sum(axes, keepdim=True) if axes else a
 
 
-def _mean(a, axes):
+def _mean(a, axes, *, out=None):
     """The mean over `axes`, which stay; that of nothing is 0."""
-    return a.mean(axes, keepdim=True) if axes and a.numel() else _total(a, axes)
+    if axes and a.numel():
+        return torch.mean(a, axes, keepdim=True, out=out)
+    return _total(a, axes) if out is None else out.copy_(_total(a, axes))
 
 
-def _mean_square(a, axes):
+def _mean_square(a, axes, *, out):
     """The mean of a**2 over `axes`, which stay.
 
     A norm needs no array of squares.  But it adds one by one, in float32: 256
     squares at a time keep as many digits as torch's sum does.
     """
     row = a.shape[-1] if a.shape[-1] <= 256 else gcd(a.shape[-1], 256)
-    if row < 32 or a.ndim - 1 not in axes or a.stride(-1) != 1:  # rows that are too short take long
-        return _mean(a.square(), axes)
-    squares = torch.linalg.vector_norm(a.unflatten(-1, (-1, row)), dim=-1).square()
-    return _mean(squares, axes) / row
+    if not a.numel() or row < 32 or a.ndim - 1 not in axes or a.stride(-1) != 1:  # very short rows take long
+        return _mean(a.square(), axes, out=out)
+    squares = torch.linalg.vector_norm(a.view(*a.shape[:-1], -1, row), dim=-1).square_()
+    return torch.sum(squares, axes, keepdim=True, out=out).div_(a.numel() // out.numel())
 
 
 def _like(gradient, parameter):
