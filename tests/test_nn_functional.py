@@ -102,12 +102,13 @@ def test_frozen_inputs_need_no_gradient(layer):
 # ---------------------------------------------------------------- digits
 
 WIDE = [layers.layer(name, (8, 6, 17, 19), 2) for name in TWINS]
+LONG = [layers.layer(name, (3, 6, 1280), 1) for name in TWINS]  # rows whose squares are summed by a norm
 
 
 @whole_and_in_parts
 @on_each_device
 @pytest.mark.parametrize("mean", [0, 1, 1e2, 1e4, 1e6])
-@pytest.mark.parametrize("layer", [layer for layer in WIDE if layer.center], ids=str)
+@pytest.mark.parametrize("layer", [layer for layer in WIDE + LONG if layer.center], ids=str)
 def test_float32_stays_within_2e_6_of_float64_at_any_mean(layer, mean, device):
     x, params, dy = layer.arrays(np.float32, mean=mean, std=1.0)
     got = twin_gradients(layer, (x, params, dy), 1e-5, device)
@@ -117,12 +118,19 @@ def test_float32_stays_within_2e_6_of_float64_at_any_mean(layer, mean, device):
 
 
 @on_each_device
-@pytest.mark.parametrize("layer", [layer for layer in WIDE if not layer.center], ids=str)
+@pytest.mark.parametrize("layer", [layer for layer in WIDE + LONG if not layer.center], ids=str)
 def test_float32_without_a_mean_stays_within_2e_6_of_float64(layer, device):
     x, params, dy = layer.arrays(np.float32, mean=1.0, std=1.0)
     got = twin_gradients(layer, (x, params, dy), 1e-5, device)
     wide = [a.astype(np.float64) for a in (x, *params, dy)]
     assert max(map(layers.relative_error, got, layer.gradients(wide[0], wide[1:-1], wide[-1], 1e-5))) < 2e-6
+
+
+def test_variance_of_a_long_row_of_equal_squares_keeps_its_digits():
+    x = torch.full((3, 16384), 0.7)
+    x[:, ::2] *= -1  # one running sum of such squares is rounded the same way each time: 1e-5 off
+    var = F.norm(x, None, None, axes=(1,), param_axes=(), eps=0.0)[2]
+    torch.testing.assert_close(var.double(), x.double().square().mean(1, keepdim=True), rtol=1e-6, atol=0)
 
 
 def test_local_response_norm_in_float32_stays_within_2e_6_of_float64():
