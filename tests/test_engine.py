@@ -195,7 +195,7 @@ def test_warning_of_numpy_is_told_in_the_report_and_not_raised():
     (lambda y, mu: ((y, mu), mu), "y is a tuple that makes no array of numbers"),
     (lambda y, mu: (y, mu[None]), "mu has shape (1, 1); it must have (1,)"),
     (lambda y, mu: (y, mu.sum()), "mu has shape (); it must have (1,)"),
-    (lambda y, mu: (y, None), "mu is None: not returned yet right: y"),
+    (lambda y, mu: (y, None), "mu is None: not computed yet right: y"),
     (lambda y, mu: (y, "mu"), "mu is a str; it must be a number or an array of numbers"),
     (lambda y, mu: (y, ["2.5"]), "mu is a list; it must be"),
     (lambda y, mu: (y.astype(object), mu), "y is an array of objects; it must be"),
@@ -215,6 +215,23 @@ def test_zero_dimensional_answer_is_called_a_single_number():
     assert "count has shape (1,); it must have (), a single number" in text(
         answered(lambda shape: [shape[1]], "count_means"))
     assert "it must be real" in text(answered(lambda shape: shape[1] + 0j, "count_means"))
+
+
+def test_two_values_where_one_is_asked_for_are_told():
+    found = "return one value, count; yours returns a tuple of 2"
+    assert found in text(answered(lambda shape: (shape[1], {}), "count_means"))
+    assert found in text(answered(lambda shape: (shape[1], shape[1]), "count_means"))
+    assert "tuple" not in text(answered(lambda shape: [shape[1]] * 2, "count_means"))
+
+
+def test_number_taken_from_outside_is_told():
+    """A slip in a name often finds a variable of the notebook, and then nothing raises."""
+    scope = {"np": np, "mean": 1e6, "x_hat": np.ones((5, 3)), "shape": np.shape, "__name__": "notebook"}
+    exec("def standardize_rows(x, gamma, eps=1e-5):\n    return gamma * (x - mean), x.mean(axis=0)", scope)
+    assert "it uses mean from outside the function, not one of its arguments: a slip?" in text(
+        check(scope["standardize_rows"]))
+    exec("def standardize_rows(x, gamma, eps=1e-5):\n    return gamma * (x - x.mean()), shape(x)", scope)
+    assert "outside" not in text(check(scope["standardize_rows"]))  # a method, a function and a module are no slips
 
 
 def test_wrong_float_type_is_told_with_its_mistake():
@@ -511,6 +528,23 @@ def test_prints_of_an_answer_are_counted_not_shown(capsys):
     assert "it printed 10000 lines, not shown here" in text(report)
 
 
+def test_one_printed_line_is_one_line():
+    assert "it printed one line, not" in text(answered(lambda shape: print("debug") or 0, "count_means"))
+
+
+def test_library_that_a_case_needs_and_lacks_is_named():
+    def cases():
+        import no_such_library
+
+        yield "never", (no_such_library.zeros(3),)
+
+    EXERCISES["count_means"] = Exercise(count_means, cases, ("count",), ("a", "b", "c"))
+    words = "this exercise needs no_such_library, which is not installed here"
+    assert check(count_means).state == "no check" and words in text(check(count_means))
+    with pytest.raises(ModuleNotFoundError, match=words):
+        case("count_means", 1)
+
+
 def test_settings_that_an_answer_changes_are_put_back():
     def standardize_rows(x, gamma, eps=1e-5):
         np.seterr(all="raise")
@@ -742,6 +776,9 @@ def test_progress_file_lies_beside_the_notebook_unless_moved(monkeypatch, tmp_pa
     monkeypatch.chdir(tmp_path)
     check(standardize_rows)
     assert json.loads((tmp_path / "progress.json").read_text()) == ["standardize_rows"]
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("NORM_COURSE_PROGRESS", "~/drive/progress.json")
+    assert record.file() == tmp_path / "home/drive/progress.json"
 
 
 def test_engine_needs_numpy_only():

@@ -41,6 +41,8 @@ def check(answer):
         report = found.check(answer)
         _prepare_hints(found, report)
         return _with_progress(found, report) if report else report
+    except ModuleNotFoundError as error:
+        return Report(_name(answer), "no check", (_missing(error),))
     except Exception as error:  # a fault of the checker must not look like the learner's
         words = f"the checker failed with {type(error).__name__}: {error}; this is its fault, not yours"
         return Report(_name(answer), "no check", (words,))
@@ -74,11 +76,15 @@ def case(name, number):
 
     Raises:
         ValueError: there is no such exercise, or no such case.
+        ModuleNotFoundError: the case needs a library that is not installed.
     """
     found = _find(name)
     if isinstance(found, Report):
         raise ValueError(f"{found.name}: {' '.join(found.facts)}")
-    cases = list(found.cases())
+    try:
+        cases = list(found.cases())
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f"{found.name}: {_missing(error)}", name=error.name) from None
     if number not in range(1, len(cases) + 1):
         raise ValueError(f"{found.name} has the cases 1 to {len(cases)}; there is no case {number!r}")
     chosen = Case(cases[number - 1][1])
@@ -115,6 +121,10 @@ def _prepare_hints(found, report):
     steps, start = (own[0], 1) if own else (found.hints, 0)
     if _steps.get(found.name, (None,))[0] != steps:
         _steps[found.name] = steps, start
+
+
+def _missing(error):
+    return f"this exercise needs {error.name}, which is not installed here; the exercises without {error.name} work"
 
 
 def _name(thing):

@@ -54,7 +54,7 @@ def _share_cases():
     yield "one unit, four samples", (np.array([[0.0], [2.0], [4.0], [-4.0]]), 0.05)
     yield "the steepest slope is not below itself", (np.array([[0.0, 1.0], [0.0, 0.0]]), 0.25)
     yield "3 units, 8 samples", (3 * _normal(3, (8, 3))[0], 0.05)
-    yield "4 units, 10 samples, float32", (3 * _normal(4, (10, 4), dtype=np.float32)[0], 0.12)
+    yield "4 units, 10 samples", (3 * _normal(4, (10, 4))[0], 0.12)
 
 
 @exercise(
@@ -118,6 +118,7 @@ def _within_reach(args, outputs):
             "return a1 @ w2 + b2": "return 1 / (1 + np.exp(-(a1 @ w2 + b2)))"},
         "this sigmoid falls: check the sign in the exponent": {"np.exp(-z1)": "np.exp(z1)"},
         "the activation is a sigmoid, not a tanh": {"1 / (1 + np.exp(-z1))": "np.tanh(z1)"},
+        "the activation is a sigmoid, not a ReLU": {"1 / (1 + np.exp(-z1))": "np.maximum(z1, 0)"},
         "layer 1 has no activation on x itself: the sigmoid comes after the weights": {
             "x @ w1 + b1": "1 / (1 + np.exp(-x)) @ w1 + b1"},
     },
@@ -166,6 +167,11 @@ def _drift_by_percentile(args, outputs):
         "one distribution for all units together: units that swap places would not be noticed": {
             "before, percent, axis=0": "before, percent", "after, percent, axis=0": "after, percent"},
         "these are quartiles; (1.6) takes 15, 50 and 85": {"15, 50, 85": "25, 50, 75"},
+        "np.percentile counts to 100, np.quantile to 1: these are the percentiles 0.15, 0.5 and 0.85": {
+            "15, 50, 85": "0.15, 0.5, 0.85"},
+        "the means alone do not see a distribution that gets wider": {
+            "np.percentile(before, percent, axis=0)": "before.mean(axis=0)",
+            "np.percentile(after, percent, axis=0)": "after.mean(axis=0)"},
         "you compare sample by sample; a distribution does not know which sample is which": {
             "np.percentile(before, percent, axis=0)": "before", "np.percentile(after, percent, axis=0)": "after"},
         "the median alone does not see a distribution that gets wider": {"15, 50, 85": "50"},
@@ -217,6 +223,9 @@ def _residuals_vanish(args, outputs):
         "divide the weights by their sum, or the weighted means are no means": {"weight / weight.sum()": "weight"},
         "the mean of x has to be weighted too": {"(share * x).sum()": "x.mean()"},
         "the mean of y has to be weighted too": {"(share * y).sum()": "y.mean()"},
+        "the means of x and y have to be weighted too": {
+            "(share * x).sum()": "x.mean()", "(share * y).sum()": "y.mean()",
+            "(share * (x - mean_x) * y).sum()": "(share * (x - mean_x) * (y - mean_y)).sum()"},
         "a slope is a covariance over a variance; this is over a standard deviation": {
             "(share * (x - mean_x) ** 2).sum()": "np.sqrt((share * (x - mean_x) ** 2).sum())"},
         "the line does not go through the weighted centre: check the sign in the intercept": {

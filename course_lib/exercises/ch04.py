@@ -130,10 +130,14 @@ def _image_cases():
             "gamma[:, None, None]": "np.resize(gamma, x.shape)", "beta[:, None, None]": "np.resize(beta, x.shape)"},
         "a parameter of shape (C,) meets the LAST axis, the width; it needs the shape (C, 1, 1)": {
             "gamma[:, None, None]": "gamma", "beta[:, None, None]": "beta"},
+        "mean and variance of shape (C,) meet the LAST axis, the width: keep the axes, keepdims=True": {
+            "x.mean(axis=axes, keepdims=True)": "x.mean(axis=axes)",
+            "x.var(axis=axes, keepdims=True)": "x.var(axis=axes)"},
         "the variance of the images' means is only the part between images; see (4.31)": {
             "x.var(axis=axes, keepdims=True)": "x.mean(axis=(2, 3), keepdims=True).var(axis=0, keepdims=True)"},
         "the mean of the images' variances is only the part within images; see (4.31)": {
             "x.var(axis=axes, keepdims=True)": "x.var(axis=(2, 3), keepdims=True).mean(axis=0, keepdims=True)"},
+        "eps is missing: it is added to the variance, inside the square root": {"var + eps": "var"},
         "the variance divides by m = N * H * W, not by m - 1": {
             "x.var(axis=axes, keepdims=True)": "x.var(axis=axes, keepdims=True, ddof=1)"},
         "eps belongs inside the square root, added to the variance": {"np.sqrt(var + eps)": "(np.sqrt(var) + eps)"},
@@ -266,6 +270,10 @@ def _closed_x_hat_law(args, outputs):
         "the mean is removed, not added": {" - along_ones": " + along_ones"},
         "one inv_std is enough": {"inv_std * (": "inv_std**3 * ("},
         "the scale is missing: dx is in units of 1 / x": {"inv_std * (": "("},
+        "inv_std is one over the standard deviation already: multiply by it": {"inv_std * (": "1 / inv_std * ("},
+        "the means run over the samples, axis 0; yours run over the features of one sample": {
+            "dx_hat.mean(axis=0)": "dx_hat.mean(axis=1, keepdims=True)",
+            "(dx_hat * x_hat).mean(axis=0)": "(dx_hat * x_hat).mean(axis=1, keepdims=True)"},
         "means run over the batch only; every feature has its own": {
             "dx_hat.mean(axis=0)": "dx_hat.mean()", "(dx_hat * x_hat).mean(axis=0)": "(dx_hat * x_hat).mean()"},
     },
@@ -314,6 +322,7 @@ def _torch_cases():
         "torch's var divides by m - 1 unless told otherwise; the layer divides by m": {
             "unbiased=False": "unbiased=True"},
         "eps belongs inside the square root, added to the variance": {"(var + eps).sqrt()": "(var.sqrt() + eps)"},
+        "eps is missing: it is added to the variance, inside the square root": {"(var + eps)": "var"},
         "dx needs the upstream gradient dy, not ones": {"y.backward(dy)": "y.sum().backward()"},
         "the statistics are shared over the samples too: axes (0, 2, 3)": {
             "x.mean((0, 2, 3)": "x.mean((2, 3)", "x.var((0, 2, 3)": "x.var((2, 3)"},
@@ -356,6 +365,7 @@ def _gives_x_back(args, outputs):
     mistakes={
         "gamma must undo the division by the root of var + eps: eps is missing": {"np.sqrt(var + eps)": "np.sqrt(var)"},
         "gamma multiplies, and the layer divides by a root: you gave its square": {"np.sqrt(var + eps)": "var + eps"},
+        "this is the variance; gamma is the square root of the variance with eps": {"np.sqrt(var + eps)": "var"},
         "gamma**2 = var + eps has two solutions, and the negative one mirrors the data": {
             "np.sqrt(var + eps)": "-np.sqrt(var + eps)"},
         "eps belongs inside the square root": {"np.sqrt(var + eps)": "np.sqrt(var) + eps"},
@@ -399,6 +409,9 @@ def _far_cases():
             "d = d - d.mean(axis=0)": "d = d * 1"},
         "mean(x**2) - mean(x)**2 loses all digits here": {
             "(d**2).mean(axis=0)": "np.abs((x**2).mean(axis=0) - x.mean(axis=0) ** 2)"},
+        "mean(x**2) - mean(x)**2 loses all digits here, and even its sign: hence the NaN": {
+            "(d**2).mean(axis=0)": "(x**2).mean(axis=0) - x.mean(axis=0) ** 2"},
+        "eps is missing: it is added to the variance, inside the square root": {"var + eps": "var"},
         "the second mean is subtracted as well, not added": {"d - d.mean(axis=0)": "d + d.mean(axis=0)"},
         "eps belongs inside the square root, added to the variance": {"np.sqrt(var + eps)": "(np.sqrt(var) + eps)"},
         "the variance divides by N, not by N - 1": {"(d**2).mean(axis=0)": "(d**2).sum(axis=0) / (len(x) - 1)"},

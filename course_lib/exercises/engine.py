@@ -33,7 +33,7 @@ import numpy as np
 
 from .mistakes import edited, recognised
 from .report import Report
-from .running import Run, run, wrong_arguments
+from .running import Run, borrowed, run, wrong_arguments
 from .values import NotNumbers, close, form_problem, relation, value_problem
 
 EXERCISES: dict[str, "Exercise"] = {}
@@ -122,7 +122,7 @@ class Exercise:
             return Report(self.name, "not started", (f'no idea? hint("{self.name}")',))
         for number, (got, (label, _, right)) in enumerate(zip(runs, self.tried, strict=True), start=1):
             if problems := self.problems(got, right):
-                facts = f"case {number} of {len(runs)}: {label}", *problems, *got.said
+                facts = f"case {number} of {len(runs)}: {label}", *problems, *got.said, *borrowed(answer)
                 further = f'next: hint("{self.name}"), or {self.name}(*case("{self.name}", {number}))'
                 found = recognised(self, runs, number - 1)
                 reasons = _in_turn(found) or self._other_reasons(runs)
@@ -139,6 +139,8 @@ class Exercise:
                     else "it returns nothing: is a return missing?"]
         if len(got.outputs) != len(right.outputs):
             return [f"return {len(right.outputs)} values, {', '.join(self.outputs)}; yours returns {_some(got)}"]
+        if got.several and not _comparable(got.outputs[0], right.outputs[0]):
+            return [f"return one value, {self.outputs[0]}; yours returns a tuple of {got.several}"]
         problems = dict(zip(self.outputs, map(_problem, self.outputs, got.outputs, right.outputs), strict=True))
         found = [problem for problem in problems.values() if problem]
         if good := [name for name in problems if found and not problems[name]]:

@@ -10,7 +10,7 @@ _here: set[str] = set()  # done in this session: counts also where nothing can b
 
 def file():
     """progress.json beside the notebook; NORM_COURSE_PROGRESS moves it, say to a drive that outlives Colab."""
-    return Path(os.environ.get("NORM_COURSE_PROGRESS") or "progress.json")
+    return Path(os.path.expanduser(os.environ.get("NORM_COURSE_PROGRESS") or "progress.json"))
 
 
 def names():

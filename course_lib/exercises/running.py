@@ -8,6 +8,7 @@ import io
 import linecache
 import warnings
 from dataclasses import dataclass
+from numbers import Number
 
 import numpy as np
 
@@ -27,6 +28,7 @@ class Run:
     said: tuple = ()  # remarks: warnings of NumPy, printed lines
     unwritten: bool = False  # the body is still the stub's
     nothing: bool = False  # it returned None
+    several: int = 0  # values in the tuple that it returned where one is asked for
 
 
 def run(function, args, single):
@@ -47,7 +49,8 @@ def run(function, args, single):
         return Run(error=_in_words(error), at=at, changed=_changed(args, given), unwritten=unwritten)
     empty = value is None or value is ...
     return Run(outputs=outputs, changed=_changed(args, given), said=(*_first(warned), *printed.remark()), nothing=empty,
-               unwritten=value is ... or empty and _is_stub(function))
+               unwritten=value is ... or empty and _is_stub(function),
+               several=len(value) if single and isinstance(value, tuple) else 0)
 
 
 class _Printed(io.TextIOBase):
@@ -60,7 +63,8 @@ class _Printed(io.TextIOBase):
         return len(text)
 
     def remark(self):
-        return [f"it printed {self.lines} lines, not shown here"] if self.lines else []
+        lines = "one line" if self.lines == 1 else f"{self.lines} lines"
+        return [f"it printed {lines}, not shown here"] if self.lines else []
 
 
 def _outputs(value, single):
@@ -83,6 +87,21 @@ def _is_stub(function):
         return {step.opname for step in dis.get_instructions(function)} <= STUB_STEPS
     except TypeError:  # not a plain function
         return False
+
+
+def borrowed(function):
+    """A remark on numbers and arrays that a function takes from the notebook: often a slip in a name."""
+    try:
+        names = {step.argval for step in dis.get_instructions(function) if step.opname == "LOAD_GLOBAL"}
+    except TypeError:  # not a plain function
+        return []
+    outside = getattr(function, "__globals__", {})
+    found = sorted(name for name in names if _is_numbers(outside.get(name)))
+    return [f"it uses {', '.join(found)} from outside the function, not one of its arguments: a slip?"] if found else []
+
+
+def _is_numbers(value):
+    return isinstance(value, (Number, np.ndarray)) or type(value).__name__ == "Tensor"
 
 
 def _changed(before, after):

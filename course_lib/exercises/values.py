@@ -13,7 +13,7 @@ class NotNumbers(str):
 def to_array(value):
     """A copy of the value as an array of numbers, or NotNumbers; tensors are turned, never raises."""
     if value is None or value is ...:
-        return NotNumbers(f"is {value}: not returned yet")
+        return NotNumbers(f"is {value}: not computed yet")
     if isinstance(value, np.ma.MaskedArray):
         return NotNumbers("is a masked array; return a plain one")
     try:
