@@ -33,8 +33,7 @@ GROUPS = 32
 
 def textbook_forward(rows, axis, eps, center=True):
     """Standardize a matrix along `axis`, a step a line, a temporary a step."""
-    mu = rows.mean(axis=axis, keepdims=True) if center else np.zeros(1, rows.dtype)
-    centered = rows - mu
+    centered = rows - rows.mean(axis=axis, keepdims=True) if center else rows
     var = (centered**2).mean(axis=axis, keepdims=True)
     std = np.sqrt(var + eps)
     return centered / std, (centered, std, center)
@@ -69,11 +68,12 @@ def textbook_rows(x, gamma, beta, dy, *, rows, shared, center=True):
     """The other layers: the entries that share statistics are a row of a (rows, -1) matrix."""
     x_hat, cache = textbook_forward(x.reshape(rows, -1), 1, 1e-5, center)
     x_hat = x_hat.reshape(x.shape)
-    y = gamma * x_hat + beta
+    y = gamma * x_hat if beta is None else gamma * x_hat + beta
     if dy is None:
         return y
     dx = textbook_backward((dy * gamma).reshape(rows, -1), cache, 1).reshape(x.shape)
-    return y, dx, (dy * x_hat).sum(axis=shared), dy.sum(axis=shared)
+    gradients = y, dx, (dy * x_hat).sum(axis=shared)
+    return gradients if beta is None else (*gradients, dy.sum(axis=shared))
 
 
 def our_layer(layer, x, *parameters, dy, **options):
@@ -103,7 +103,7 @@ def layers(shape):
     yield pair("layer", ours.layer_norm, (gammas, betas), textbook_rows, gammas, betas, rows=n, shared=0)
     yield pair("group", ours.group_norm, (gamma, beta), textbook_rows, g, b, rows=n * GROUPS, **channel,
                options={"groups": GROUPS})
-    yield pair("rms", ours.rms_norm, (gammas,), textbook_rows, gammas, 0, rows=n, shared=0, center=False)
+    yield pair("rms", ours.rms_norm, (gammas,), textbook_rows, gammas, None, rows=n, shared=0, center=False)
     if spatial:
         yield pair("instance", ours.instance_norm, (gamma, beta), textbook_rows, g, b, rows=n * c, **channel)
         yield pair("frn", ours.filter_response_norm, (gamma, beta), textbook_rows, g, b, rows=n * c, center=False,
