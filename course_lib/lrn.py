@@ -86,6 +86,7 @@ def local_response_norm_backward(dy, cache):
     Raises:
         TypeError: dy is not of a floating type.
         ValueError: dy has another shape than x.
+    Source: own derivation.
     """
     x, t, size, alpha, beta, dtype = cache
     require_floating(dy=dy)

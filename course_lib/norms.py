@@ -243,6 +243,7 @@ def tlu_backward(dz, cache):
     Raises:
         TypeError: dz is not of a floating type.
         ValueError: dz has another shape than y.
+    Source: own derivation; at y = tau, where there is no slope, it follows torch's ReLU.
     """
     passed, tau = cache
     require_floating(dz=dz)
