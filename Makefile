@@ -18,7 +18,7 @@ export OPENBLAS_NUM_THREADS = 1
 # Sets up the virtual environment once, and again when a list of packages changes.
 .venv/ready: requirements.txt constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("Python 3.11 or newer is needed; %s is %d.%d. If you have a newer one, name it: make PYTHON=python3.13" % (sys.executable, v[0], v[1]))'
-	echo "Setting up .venv: Python packages, about 1.5 GB, some minutes"
+	echo "Setting up .venv: Python packages, about 1.5 GB (more where pip brings PyTorch for CUDA), some minutes"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r requirements.txt -e '.[dev]'
 	touch .venv/ready
