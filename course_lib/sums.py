@@ -12,7 +12,7 @@ import numpy as np
 
 # Terms summed in the type of the array, before float64 takes over.  BLAS adds in
 # 16 to 64 parallel lanes, einsum one term after the other.
-ROW, COLUMN = 512, 64
+ROW, COLUMN = 1024, 64
 
 
 def widen(a):

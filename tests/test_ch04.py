@@ -410,7 +410,7 @@ def test_centring_twice_keeps_the_digits(mean):
     d = d - d.mean(1, keepdims=True)
     twice = d / np.sqrt((d * d).mean(1, keepdims=True) + np.float32(1e-5))
     # At 1e6 the first mean is off by a few, more or less by the lanes of the processor; centring once has 7e-3 there.
-    assert error(twice, x) < 1e-5 and error(standardize(x, (1,))[0], x) < 2e-6
+    assert error(twice, x) < 1e-5 and error(standardize(x, (1,))[0], x) < 5e-6
     assert mean < 1e4 or error(once, x) > 1e-4
 
 
