@@ -130,8 +130,13 @@ def _differentiable_gradients(dy, x, gamma, beta, eps, ctx):
 
 def standardize(x, axes, *, center=True, eps=1e-5):
     """Mirrors `course_lib.standardize`: give each slice of x along `axes` mean 0 and mean square 1."""
-    axes = tuple(sorted(axis % x.ndim for axis in axes))
+    if not all(-x.ndim <= axis < x.ndim for axis in axes):
+        raise ValueError(f"x of shape {tuple(x.shape)} has no axes {tuple(axes)}")
+    axes = tuple(sorted({axis % x.ndim for axis in axes}))
     if torch.is_tensor(eps):
+        kept = tuple(_kept(x, axes))
+        if torch.broadcast_shapes(kept, eps.shape) != kept:
+            raise ValueError(f"eps has shape {tuple(eps.shape)}, but the statistics have {kept}")
         eps = eps.reshape((1,) * (x.ndim - eps.ndim) + eps.shape)
     return norm(x, None, None, axes=axes, param_axes=(), center=center, eps=eps)[0]
 
@@ -220,6 +225,7 @@ def batch_norm_inference(x, gamma, beta, mean, var, *, eps=1e-5):
     _require_channels(x)
     _require_floating(x)
     _require_shape(x, (1,), gamma=gamma, beta=beta, mean=mean, var=var)
+    _require_eps(eps)
     gamma, beta, mean, var = (None if p is None else _broadcast(p, x.ndim, (1,)) for p in (gamma, beta, mean, var))
     inv_std = torch.rsqrt(var.to(_wide(x)) + eps)
     y = (x - mean.to(_wide(x))) * (inv_std if gamma is None else gamma * inv_std)
@@ -324,14 +330,13 @@ def whiten(x, *, method="zca", eps=0.0):
 def whiten_with_moments(x, *, method="zca", eps=0.0):
     """The result of `whiten`, and the mean and the biased covariance of the rows in float64, for running statistics."""
     _require_floating(x)
-    if x.ndim != 2:
+    if x.ndim != 2 or x.shape[1] == 0:
         raise ValueError(f"x has shape {tuple(x.shape)}; whitening needs rows of samples, (N, D)")
     if len(x) == 1:
         raise ValueError(f"x of shape {tuple(x.shape)} has 1 sample; a covariance needs 2 or more")
     if method not in WHITENING:
         raise ValueError(f"method is {method!r}; choose one of {', '.join(WHITENING)}")
-    if not eps >= 0:
-        raise ValueError(f"eps must be 0 or more, got {eps}")
+    _require_eps(eps)
     return Whiten.apply(x, method, eps)
 
 
@@ -477,7 +482,7 @@ def require_groups(groups, channels, name="groups"):
 
 
 def require_window(size):
-    if size != int(size) or size < 1:
+    if not isinstance(size, int) or size < 1:
         raise ValueError(f"size is the number of channels in the window, an integer of 1 or more; got {size}")
 
 
@@ -503,9 +508,13 @@ def _require_shape(x, param_axes, **parameters):
             raise TypeError(f"{name} is {_name(parameter.dtype)}, but x is {_name(x.dtype)}")
 
 
-def _require_statistics(x, axes, center, eps):
+def _require_eps(eps):
     if not torch.is_tensor(eps) and not eps >= 0:  # a tensor may be on a GPU, where looking at it takes long
         raise ValueError(f"eps must be 0 or more, got {eps}")
+
+
+def _require_statistics(x, axes, center, eps):
+    _require_eps(eps)
     if center and x.numel() and prod(x.shape[axis] for axis in axes) == 1:
         raise ValueError(
             f"x of shape {tuple(x.shape)} has 1 value per slice along axes {axes}; a variance needs 2 or more")
