@@ -2,6 +2,7 @@
 
 import inspect
 import os
+from itertools import cycle
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -9,6 +10,7 @@ import numpy as np
 
 INK = "#39424e"
 COLORS = ["#3b82c4", "#d97706", "#2f9e6e", "#b0569c"]
+STYLES = ["-", "--", "-.", ":"]
 WIDTH = 5.2  # inches; with the font sizes below still readable on a phone
 
 
@@ -277,7 +279,7 @@ def quantile_tracks(step, tracks):
     """
     fig, panels = plt.subplots(len(tracks), 1, figsize=(WIDTH, 2.3 * len(tracks)), sharex=True, sharey=True)
     plt.close(fig)
-    for panel, (title, track), color in zip(panels, tracks.items(), COLORS):
+    for panel, (title, track), color in zip(panels, tracks.items(), cycle(COLORS)):
         panel.fill_between(step, track[:, 0], track[:, 2], color=color, alpha=0.25, lw=0)
         panel.plot(step, track[:, [0, 2]], color=color, lw=1)
         panel.plot(step, track[:, 1], color=color)
@@ -298,7 +300,7 @@ def over_steps(step, curves, *, ylabel, log_steps=False, log_values=False):
     fig, panel = plt.subplots(figsize=(WIDTH, 3.2))
     plt.close(fig)
     shown = slice(1 if log_steps else 0, None)  # a log axis has no step 0
-    for (label, values), color, style in zip(curves.items(), COLORS, ("-", "--", "-.", ":")):
+    for (label, values), color, style in zip(curves.items(), cycle(COLORS), cycle(STYLES)):
         panel.plot(step[shown], values[shown], color=color, alpha=0.35, lw=0.8)
         panel.plot(step[shown], values[shown].mean(axis=1), style, color=color, label=label)
     scale = {False: "linear", True: "log"}
@@ -319,7 +321,7 @@ def over_layers(curves, *, ylabel, first=1, log=False):
     """
     fig, panel = plt.subplots(figsize=(WIDTH, 3.2))
     plt.close(fig)
-    for (label, values), color, style in zip(curves.items(), COLORS, ("-", "--", "-.", ":")):
+    for (label, values), color, style in zip(curves.items(), cycle(COLORS), cycle(STYLES)):
         layers = first + np.arange(values.shape[1])
         panel.plot(layers, values.T, "o", color=color, ms=3, alpha=0.5, mew=0)
         panel.plot(layers, values.mean(axis=0), style, color=color, label=label)
