@@ -6,7 +6,7 @@ import numpy as np
 import oracles
 import pytest
 
-from course_lib.sums import COLUMN, ROW, mean, short_buffers, total, widen
+from course_lib.sums import COLUMN, ROW, _along_rows, mean, short_buffers, total, widen
 
 SHAPE = (3, 4, 5, 2)
 AXES = [axes for k in range(5) for axes in itertools.combinations(range(4), k)]
@@ -88,3 +88,10 @@ def test_short_buffers_gives_the_old_size_back():
     with pytest.raises(ValueError), short_buffers():
         raise ValueError
     assert np.getbufsize() == before
+
+
+def test_squares_are_summed_in_shorter_stretches_than_values():
+    """Squares only grow; the first stretches of ROW squares and of 4 * ROW values are one sum each, no more."""
+    a = np.ones(4 * ROW + 1, np.float32)
+    assert len(_along_rows(a, a, (0,))[0]) == 5
+    assert len(_along_rows(a, None, (0,))[0]) == 2 and len(_along_rows(a[1:], None, (0,))[0]) == 1
