@@ -4,6 +4,9 @@ Names, arguments and conventions are those of `course_lib`, but autograd takes
 the place of cache and backward, so that each function returns its result alone.
 Half types are computed in float32 and rounded once, at the end.  gamma and beta
 may be None, which means 1 and 0.
+
+On a GPU the same formulas run as fused kernels (`fused.py`) in float16, bfloat16
+and float32, where Triton is installed; `use_kernels(False)` runs these lines.
 """
 
 from itertools import repeat
@@ -16,6 +19,7 @@ __all__ = [
     "batch_norm",
     "batch_norm_inference",
     "filter_response_norm",
+    "filter_response_norm_tlu",
     "group_norm",
     "instance_norm",
     "layer_norm",
@@ -26,7 +30,31 @@ __all__ = [
     "whiten",
 ]
 
+KERNELS = True  # set by `use_kernels`
 BLOCK = 2**17  # entries worked on at once on a CPU: a few arrays of 512 kB stay in the cache of a core
+
+
+class use_kernels:
+    """Turns the fused GPU kernels on or off, for good or, in a `with` statement, for a while.
+
+    They are on at first, and serve tensors on a GPU in float16, bfloat16 and
+    float32.  Turned off, the torch lines of this module run there as they do
+    everywhere else; the results differ by the rounding of sums.
+
+    Args:
+        enabled: True or False.
+    """
+
+    def __init__(self, enabled):
+        global KERNELS
+        self.before, KERNELS = KERNELS, bool(enabled)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        global KERNELS
+        KERNELS = self.before
 
 
 class Norm(torch.autograd.Function):
@@ -175,12 +203,25 @@ def rms_norm(x, gamma, *, eps=1e-5):
 def filter_response_norm(x, gamma, beta, *, eps=1e-6):
     """Mirrors `course_lib.filter_response_norm`: instance norm without the mean; eps may be a learned tensor (C,)."""
     _require_channels(x)
-    axes = tuple(range(2, x.ndim))
+    return _filter_response_norm(x, gamma, beta, eps, None)
+
+
+def _filter_response_norm(x, gamma, beta, eps, tau):
     if torch.is_tensor(eps):
         eps = eps if eps.ndim else eps.expand(x.shape[1])
         _require_shape(x, (1,), eps=eps)
         eps = _broadcast(eps.abs(), x.ndim, (1,))
-    return norm(x, gamma, beta, axes=axes, center=False, eps=eps)[0]
+    return norm(x, gamma, beta, axes=tuple(range(2, x.ndim)), center=False, eps=eps, tau=tau)[0]
+
+
+def filter_response_norm_tlu(x, gamma, beta, tau, *, eps=1e-6):
+    """Mirrors `course_lib.filter_response_norm_tlu`: filter response norm and its unit in one step."""
+    _require_channels(x)
+    _require_floating(x)
+    _require_shape(x, (1,), tau=tau)
+    if not _fused(x):
+        return tlu(filter_response_norm(x, gamma, beta, eps=eps), tau)
+    return _filter_response_norm(x, gamma, beta, eps, tau)
 
 
 def tlu(y, tau):
@@ -226,6 +267,8 @@ def batch_norm_inference(x, gamma, beta, mean, var, *, eps=1e-5):
     _require_floating(x)
     _require_shape(x, (1,), gamma=gamma, beta=beta, mean=mean, var=var)
     _require_eps(eps)
+    if _fused(x) and not (mean.requires_grad or var.requires_grad):
+        return fused.scale_and_shift(x, gamma, beta, mean, var, eps)
     gamma, beta, mean, var = (None if p is None else _broadcast(p, x.ndim, (1,)) for p in (gamma, beta, mean, var))
     inv_std = torch.rsqrt(var.to(_wide(x)) + eps)
     y = (x - mean.to(_wide(x))) * (inv_std if gamma is None else gamma * inv_std)
@@ -265,6 +308,8 @@ def local_response_norm(x, *, size=5, k=2.0, alpha=1e-4, beta=0.75):
     require_window(size)
     if not (k >= 0 and alpha >= 0):
         raise ValueError(f"k and alpha must be 0 or more, got k = {k} and alpha = {alpha}")
+    if _fused(x):
+        return fused.window(x, size, k, alpha, beta)[0]
     return LocalResponseNorm.apply(x, size, k, alpha, beta)
 
 
@@ -388,7 +433,7 @@ def _require_full_rank(cov, n):
         )
 
 
-def norm(x, gamma, beta, *, axes, param_axes=(1,), center=True, eps, groups=None):
+def norm(x, gamma, beta, *, axes, param_axes=(1,), center=True, eps, groups=None, tau=None):
     """Any layer above, with the mean and the biased variance of its slices, which modules keep running averages of.
 
     Args:
@@ -397,6 +442,7 @@ def norm(x, gamma, beta, *, axes, param_axes=(1,), center=True, eps, groups=None
         axes: the axes that share statistics; with `groups`, axes of x seen as (N, groups, C / groups, *S).
         center: False to leave the mean where it is.
         eps: a number, or a tensor that broadcasts against the statistics.
+        tau: thresholds (C,) of a TLU that follows, for the kernels only.
     Returns:
         y, mean, var; the last two with the reduced axes at length 1.
     """
@@ -404,15 +450,67 @@ def norm(x, gamma, beta, *, axes, param_axes=(1,), center=True, eps, groups=None
     _require_shape(x, param_axes, gamma=gamma, beta=beta)
     seen = x if groups is None else x.unflatten(1, (groups, x.shape[1] // groups))
     _require_statistics(seen, axes, center, eps)
+    shared = _fused(x) and _what_is_shared(x, axes, param_axes, groups, eps)
+    if shared:
+        learned, number = (eps.flatten(), 0.0) if torch.is_tensor(eps) else (None, float(eps))
+        y, hi, lo, var = fused.norm(x, gamma, beta, tau, learned, number, *shared, center)
+        return y, (hi + lo).view(_kept(seen, axes)), var.view(_kept(seen, axes))
 
-    def lift(parameter):
-        lifted = _broadcast(parameter, x.ndim, param_axes)
-        return lifted if groups is None else lifted.unflatten(1, seen.shape[1:3])
-
-    ones = torch.ones_like(eps) if torch.is_tensor(eps) else x.new_ones((1,) * seen.ndim)
-    gamma = ones if gamma is None else lift(gamma)
-    y, mean, var = Norm.apply(seen, gamma, None if beta is None else lift(beta), eps, axes, center)
+    y, mean, var = _norm_lines(seen, *(_lift(p, x, param_axes, groups) for p in (gamma, beta)), eps, axes, center)
     return y if groups is None else y.flatten(1, 2), mean, var
+
+
+def _lift(parameter, x, param_axes, groups):
+    """The parameter with its axes where those of x are, or those of x seen in groups."""
+    if parameter is None:
+        return None
+    lifted = _broadcast(parameter, x.ndim, param_axes)
+    return lifted if groups is None else lifted.unflatten(1, (groups, x.shape[1] // groups))
+
+
+def _norm_lines(seen, gamma, beta, eps, axes, center):
+    if gamma is None:
+        gamma = torch.ones_like(eps) if torch.is_tensor(eps) else seen.new_ones((1,) * seen.ndim)
+    return Norm.apply(seen, gamma, beta, eps, axes, center)
+
+
+def _fused(x):
+    """Will the kernels run?"""
+    return KERNELS and fused is not None and fused.takes(x)
+
+
+def _what_is_shared(x, axes, param_axes, groups, eps):
+    """Which entries share statistics, in the words of `fused.norm`; None where no kernel knows them."""
+    channels, space = param_axes in ((1,), ()), tuple(range(2, x.ndim))
+    by_map = channels and groups is None and axes == space
+    if torch.is_tensor(eps):
+        return ("group", x.shape[1]) if by_map and eps.numel() == x.shape[1] else None
+    if by_map:
+        return "group", x.shape[1]
+    if groups is not None:
+        return "group", groups
+    if channels and axes == (0, *space):
+        return "batch", 0
+    if axes == tuple(range(x.ndim - len(axes), x.ndim)) and param_axes in (axes, ()):
+        return "last", len(axes)
+    return None
+
+
+def differentiable_gradients(dy, x, gamma, beta, tau, learned_eps, eps, shared, count, center):
+    """The gradients of `fused.norm` by the torch lines, in steps that autograd can follow, for second derivatives."""
+    inputs = [x, gamma, beta, tau, learned_eps]
+    wanted = [p for p in inputs if p is not None and p.requires_grad]
+    groups = count if shared == "group" and count < x.shape[1] else None
+    axes = {"last": tuple(range(x.ndim - count, x.ndim)), "batch": (0, *range(2, x.ndim)),
+            "group": tuple(range(2, x.ndim + (groups is not None)))}[shared]
+    seen = x if groups is None else x.unflatten(1, (groups, x.shape[1] // groups))
+    lifted = [_lift(p, x, axes if shared == "last" else (1,), groups) for p in (gamma, beta)]
+    with torch.enable_grad():
+        eps = eps if learned_eps is None else _broadcast(learned_eps, x.ndim, (1,))
+        y = _norm_lines(seen, *lifted, eps, axes, center)[0].reshape(x.shape)
+        y = y if tau is None else TLU.apply(y, _broadcast(tau, x.ndim, (1,)))
+        found = iter(torch.autograd.grad(y, wanted, dy, create_graph=True))
+    return [next(found) if p is not None and p.requires_grad else None for p in inputs]
 
 
 def _blocks(axes, x, *others):
@@ -529,3 +627,9 @@ def _last_axes(x, gamma):
 
 def _name(dtype):
     return str(dtype).removeprefix("torch.")
+
+
+try:  # last, since it looks into this module for second derivatives
+    from . import fused
+except ImportError:  # no Triton, as on macOS and Windows: the torch lines run everywhere
+    fused = None

@@ -1,0 +1,363 @@
+"""Which kernel runs when: the layers of `functional` as operators on GPU tensors, known to torch as `course_lib::*`.
+
+    slice in memory                               kernels
+    contiguous, up to TILE entries                tile_forward; tile_backward or features_backward
+    longer, strided, or batch norm                moments, merge, apply; sums, merge_sums, apply_backward
+
+An operator is one opaque step for autograd, autocast, `torch.compile` and CUDA
+graphs.  Nothing in here synchronizes with the GPU.
+"""
+
+from math import prod
+
+import torch
+from torch import Tensor
+
+from . import functional, kernels
+
+DEVICES = {"cuda"}  # Triton's interpreter adds "cpu": tests do so
+DTYPES = {torch.float16, torch.bfloat16, torch.float32}  # float64 runs in the torch lines: there the digits matter
+TILE, TILE_BACKWARD = 32768, 16384  # entries of x in one program; the backward pass holds dy as well
+CHUNK = 8192  # features from which on the backward pass cuts a row
+PART = 4096  # entries of a program that sees a part of a slice
+
+
+def takes(x):
+    """Do the kernels take this tensor?  Nothing at all is left to the torch lines, which know what nothing means."""
+    return x.device.type in DEVICES and x.dtype in DTYPES and x.numel() > 0
+
+
+# ---------------------------------------------------------------- the operators
+
+
+@torch.library.custom_op("course_lib::norm", mutates_args=())
+def norm(x: Tensor, gamma: Tensor | None, beta: Tensor | None, tau: Tensor | None, learned_eps: Tensor | None,
+         eps: float, shared: str, count: int, center: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """y, and of each slice the mean in two floats and the biased variance.
+
+    Args:
+        x: floating, not empty.
+        gamma, beta, tau: one entry per channel, or the shape of the last axes; None for 1, 0 and no threshold.
+        learned_eps: (groups,), in place of eps.
+        shared: which entries share statistics: "batch" of a channel, "group" of a sample, or the "last" axes.
+        count: the number of groups, or of last axes.
+        center: False to leave the mean where it is.
+    """
+    view = View(x, shared, count)
+    y = torch.empty_like(view.x)
+    hi, lo, var = (x.new_empty(view.slices, dtype=torch.float32) for _ in range(3))
+    if view.fits(TILE):
+        kernels.tile_forward[view.tile_grid()](
+            view.x, gamma, beta, tau, learned_eps, y, hi, lo, var, view.slices, eps, CENTER=center, **view.tile())
+    else:
+        parts = view.parts(3)
+        kernels.moments[view.part_grid()](
+            view.x, parts, view.n, parts[0].numel(), C=view.c, S=view.s, ACROSS=view.across, LAST=view.last,
+            CENTER=center, **view.part())
+        kernels.merge[(view.slices,)](
+            parts, hi, lo, var, view.n, parts[0].numel(), K=view.k, S=view.s, ACROSS=view.across, CENTER=center,
+            BT=view.bt, BE=min(1024, power_of_2(view.k * parts.shape[-1])), num_warps=4)
+        kernels.apply[view.part_grid()](
+            view.x, gamma, beta, tau, learned_eps, hi, lo, var, y, view.n, eps, CENTER=center, **view.sizes(),
+            **view.part())
+    return y, hi, lo, var
+
+
+@norm.register_fake
+def _(x, gamma, beta, tau, learned_eps, eps, shared, count, center):
+    view = View(x, shared, count)
+    return torch.empty_like(view.x), *(x.new_empty(view.slices, dtype=torch.float32) for _ in range(3))
+
+
+@torch.library.custom_op("course_lib::norm_backward", mutates_args=())
+def norm_backward(dy: Tensor, x: Tensor, gamma: Tensor | None, beta: Tensor | None, tau: Tensor | None,
+                  learned_eps: Tensor | None, hi: Tensor, lo: Tensor, var: Tensor, eps: float, shared: str, count: int,
+                  center: bool) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """dx, dgamma, dbeta, dtau and deps; a parameter that is not there has a gradient of no entries."""
+    view = View(x, shared, count)
+    dy = view.like(dy)
+    dx = torch.empty_like(view.x)
+    saved = (gamma, beta, tau, learned_eps, hi, lo, var)
+    if view.features:
+        dgamma, dbeta = _features_backward(view, dy, gamma, beta, hi, lo, var, dx, eps, center)
+        dtau = deps = None
+    else:
+        dgamma, dbeta, dtau = (None if p is None else view.per_channel() for p in (gamma, beta, tau))
+        deps = None if learned_eps is None else torch.empty(view.slices, dtype=torch.float32, device=x.device)
+        gradients = (dgamma, dbeta, dtau, deps)
+        if view.fits(TILE_BACKWARD):
+            kernels.tile_backward[view.tile_grid()](
+                view.x, dy, *saved, dx, *gradients, view.slices, eps, CENTER=center, **view.tile())
+        else:
+            _parts_backward(view, dy, saved, gradients, dx, eps, center)
+    # Added up in float32, in an order that depends on nothing but the shapes.
+    rows = [(dgamma, gamma), (dbeta, beta), (dtau, tau), (deps, learned_eps)]
+    return dx, *(x.new_empty(0) if p is None else d.view(-1, p.numel()).sum(0).view(p.shape).to(p.dtype)
+                 for d, p in rows)
+
+
+@norm_backward.register_fake
+def _(dy, x, gamma, beta, tau, learned_eps, hi, lo, var, eps, shared, count, center):
+    view = View(x, shared, count)
+    return torch.empty_like(view.x), *(x.new_empty(0) if p is None else torch.empty_like(p)
+                                       for p in (gamma, beta, tau, learned_eps))
+
+
+def _features_backward(view, dy, gamma, beta, hi, lo, var, dx, eps, center):
+    """dx into its place; partial sums of dgamma and dbeta, for rows whose gamma runs along them."""
+    d = view.s
+    if view.fits(TILE_BACKWARD):
+        # Measured by the compiler: these keep a row of 16384, and both sums, in registers.
+        chunks, warps = (8, 16 if dy.dtype == torch.float32 else 8) if d > CHUNK else (1, warps_for(d, 16))
+        programs = min(view.slices, processors(dy.device) * max(1, 32 // warps))
+        dgamma, dbeta = (None if p is None else dx.new_empty((programs, d), dtype=torch.float32) for p in (gamma, beta))
+        kernels.features_backward[(programs,)](
+            view.x, dy, gamma, hi, lo, var, dx, dgamma, dbeta, view.slices, eps,
+            D=d, CENTER=center, CHUNKS=chunks, BD=power_of_2(d) // chunks, num_warps=warps)
+        return dgamma, dbeta
+    _parts_backward(view, dy, (gamma, None, None, None, hi, lo, var), (None,) * 4, dx, eps, center)
+    part, rows, columns = 32, 4, 512
+    parts = -(-view.slices // (part * rows))
+    dgamma, dbeta = (None if p is None else dx.new_empty((parts, d), dtype=torch.float32) for p in (gamma, beta))
+    kernels.feature_gradients[(parts * -(-d // columns),)](
+        view.x, dy, hi, lo, var, dgamma, dbeta, view.slices, eps, D=d, CENTER=center, PART=part, BR=rows, BD=columns,
+        num_warps=8)
+    return dgamma, dbeta
+
+
+def _parts_backward(view, dy, saved, gradients, dx, eps, center):
+    gamma, beta, tau, learned_eps, hi, lo, var = saved
+    parts = view.parts(2 if tau is None else 3)
+    along = dx.new_empty((2, view.slices), dtype=torch.float32)
+    kernels.sums[view.part_grid()](
+        view.x, dy, *saved, parts, view.n, parts[0].numel(), eps, CENTER=center, **view.sizes(), **view.part())
+    block = min(64, power_of_2(view.k))
+    kernels.merge_sums[(view.slices,)](
+        parts, None if view.features else gamma, var, learned_eps, *gradients, along, view.n, parts[0].numel(),
+        view.slices, eps, C=view.c, K=view.k, S=view.s, ACROSS=view.across, BT=view.bt,
+        BK=block, BP=min(1024 // block, power_of_2(parts.shape[-1])), num_warps=4)
+    kernels.apply_backward[view.part_grid()](
+        view.x, dy, *saved, along, dx, view.n, view.slices, eps, CENTER=center, **view.sizes(), **view.part())
+
+
+@torch.library.custom_op("course_lib::scale_and_shift", mutates_args=())
+def scale_and_shift(x: Tensor, gamma: Tensor | None, beta: Tensor | None, mean: Tensor | None, var: Tensor,
+                    eps: float) -> Tensor:
+    """Batch norm with given statistics of each channel."""
+    view = View(x, "batch", 0)
+    y = torch.empty_like(view.x)
+    kernels.apply[view.part_grid()](
+        view.x, gamma, beta, None, None, mean, None, var, y, view.n, eps, CENTER=mean is not None, **view.sizes(),
+        **view.part())
+    return y
+
+
+@scale_and_shift.register_fake
+def _(x, gamma, beta, mean, var, eps):
+    return torch.empty_like(View(x, "batch", 0).x)
+
+
+@torch.library.custom_op("course_lib::scale_and_shift_backward", mutates_args=())
+def scale_and_shift_backward(dy: Tensor, x: Tensor, mean: Tensor, var: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """dgamma and dbeta of batch norm with given statistics."""
+    view = View(x, "batch", 0)
+    parts = view.parts(2)
+    kernels.sums[view.part_grid()](
+        view.x, view.like(dy), None, None, None, None, mean, None, var, parts, view.n, parts[0].numel(), eps,
+        CENTER=True, **view.sizes(), **view.part())
+    dbeta, dgamma = parts.sum(-1)[:, 0]
+    return dgamma.clone(), dbeta.clone()  # two results may not share memory
+
+
+@scale_and_shift_backward.register_fake
+def _(dy, x, mean, var, eps):
+    return tuple(x.new_empty(x.shape[1], dtype=torch.float32) for _ in range(2))
+
+
+@torch.library.custom_op("course_lib::window", mutates_args=())
+def window(x: Tensor, size: int, k: float, alpha: float, beta: float) -> tuple[Tensor, Tensor]:
+    """Local response norm: y, and the bracket t in float32."""
+    view = View(x, "group", 1)
+    y, t = torch.empty_like(view.x), torch.empty_like(view.x, dtype=torch.float32)
+    kernels.window_forward[view.part_grid(window=True)](
+        view.x, y, t, view.n, k, alpha, C=view.c, S=view.s, LAST=view.last, SIZE=size, BETA=beta,
+        **view.part(window=True))
+    return y, t
+
+
+@window.register_fake
+def _(x, size, k, alpha, beta):
+    y = torch.empty_like(View(x, "group", 1).x)
+    return y, torch.empty_like(y, dtype=torch.float32)
+
+
+@torch.library.custom_op("course_lib::window_backward", mutates_args=())
+def window_backward(dy: Tensor, x: Tensor, t: Tensor, size: int, alpha: float, beta: float) -> Tensor:
+    """dx of local response norm."""
+    view = View(x, "group", 1)
+    dx = torch.empty_like(view.x)
+    kernels.window_backward[view.part_grid(window=True)](
+        view.x, view.like(dy), t, dx, view.n, alpha, C=view.c, S=view.s, LAST=view.last, SIZE=size, BETA=beta,
+        **view.part(window=True))
+    return dx
+
+
+@window_backward.register_fake
+def _(dy, x, t, size, alpha, beta):
+    return torch.empty_like(View(x, "group", 1).x)
+
+
+# ---------------------------------------------------------------- what autograd keeps and asks for
+
+
+def _keep(ctx, inputs, output):
+    x, gamma, beta, tau, learned_eps, *ctx.setting = inputs
+    ctx.save_for_backward(x, gamma, beta, tau, learned_eps, *output[1:])
+    ctx.mark_non_differentiable(*output[1:])
+
+
+def _gradients(ctx, dy, *_):
+    x, *parameters, hi, lo, var = ctx.saved_tensors
+    if torch.is_grad_enabled():  # somebody wants to differentiate the gradient: the torch lines can
+        found = functional.differentiable_gradients(dy, x, *parameters, *ctx.setting)
+    else:
+        found = norm_backward(dy, x, *parameters, hi, lo, var, *ctx.setting)
+    given = [None if p is None else d for d, p in zip(found, (x, *parameters), strict=True)]
+    return *given, None, None, None, None
+
+
+norm.register_autograd(_gradients, setup_context=_keep)
+
+
+def _keep_scale(ctx, inputs, output):
+    x, gamma, beta, mean, var, ctx.eps = inputs
+    ctx.save_for_backward(x, gamma, beta, mean, var)
+
+
+def _scale_gradients(ctx, dy):
+    x, gamma, beta, mean, var = ctx.saved_tensors
+    dx = scale_and_shift(dy, gamma, None, None, var, ctx.eps) if ctx.needs_input_grad[0] else None
+    dgamma = dbeta = None
+    if any(ctx.needs_input_grad[1:3]):
+        dgamma, dbeta = scale_and_shift_backward(dy, x, mean, var, ctx.eps)
+        dgamma = None if gamma is None else dgamma.to(gamma.dtype)
+        dbeta = None if beta is None else dbeta.to(beta.dtype)
+    return dx, dgamma, dbeta, None, None, None
+
+
+scale_and_shift.register_autograd(_scale_gradients, setup_context=_keep_scale)
+
+
+def _keep_window(ctx, inputs, output):
+    x, ctx.size, _, ctx.alpha, ctx.beta = inputs
+    ctx.save_for_backward(x, output[1])
+    ctx.mark_non_differentiable(output[1])
+
+
+def _window_gradients(ctx, dy, _):
+    x, t = ctx.saved_tensors
+    return window_backward(dy, x, t, ctx.size, ctx.alpha, ctx.beta), None, None, None, None
+
+
+window.register_autograd(_window_gradients, setup_context=_keep_window)
+
+
+# ---------------------------------------------------------------- shapes
+
+
+class View:
+    """x as the kernels see it: (n, c, s), contiguous or with the channels last, and the slices in it.
+
+    A slice has k channels of s entries; a sample has `groups` of them.  With
+    `across`, batch norm, a slice reaches over all samples.  Rows of `features`
+    are samples of one channel; only `tile` sees them as channels of one entry.
+    """
+
+    def __init__(self, x, shared, count):
+        self.across, self.features = shared == "batch", shared == "last"
+        if self.features:
+            self.x, self.last = x.contiguous(), False
+            self.s = prod(x.shape[x.ndim - count:])
+            self.n, self.c, self.groups, self.k = x.numel() // self.s, 1, 1, 1
+        else:
+            self.n, self.c, self.s = x.shape[0], x.shape[1], prod(x.shape[2:])
+            self.groups = count if shared == "group" else self.c
+            self.k = self.c // self.groups
+            self.last = channels_last(x)
+            self.x = x if self.last else x.contiguous()
+        self.samples, self.length = (1, self.n * self.s) if self.across else (self.n, self.s)  # of a slice
+        self.slices = self.samples * self.groups
+
+    def like(self, a):
+        """The tensor with the memory layout of x."""
+        return torch.empty_like(self.x, dtype=a.dtype).copy_(a) if a.stride() != self.x.stride() else a
+
+    def fits(self, limit):
+        """Does a slice lie in one piece, no longer than the limit?"""
+        return not self.across and (not self.last or self.s == 1) and self._padded() <= limit
+
+    def _padded(self):
+        return power_of_2(self.k) * power_of_2(self.s)
+
+    def tile(self):
+        """Sizes of a tile of whole slices: short ones go together, to about 2048 entries."""
+        rows = min(max(1, 2048 // self._padded()), power_of_2(self.slices))
+        k, s = (self.s, 1) if self.features else (self.k, self.s)
+        return {"G": self.groups, "K": k, "S": s, "ROWS": rows, "BK": power_of_2(k), "BS": power_of_2(s),
+                "num_warps": warps_for(rows * self._padded(), 16)}
+
+    def tile_grid(self):
+        return (-(-self.slices // self.tile()["ROWS"]),)
+
+    def part(self, window=False):
+        """Sizes of a tile that sees parts of slices: PART entries, or fewer where a slice is short.
+
+        A window looks at neighbour channels, so that its tile has many of them.
+        """
+        bc = min(power_of_2(self.c), 64 if self.last else 16 if window else 1)
+        bt = min(PART // bc, power_of_2(self.length))
+        return {"BC": bc, "BT": bt, "num_warps": warps_for(bc * bt, 16)}
+
+    @property
+    def bt(self):
+        return self.part()["BT"]
+
+    def part_grid(self, window=False):
+        size = self.part(window)
+        return (self.samples * -(-self.length // size["BT"]) * -(-self.c // size["BC"]),)
+
+    def parts(self, sums):
+        """Room for some sums of each part of each channel."""
+        shape = (sums, self.samples, self.c, -(-self.length // self.bt))
+        return self.x.new_empty(shape, dtype=torch.float32)
+
+    def per_channel(self):
+        """Room for a sum of each channel of each sample, or of each channel."""
+        return self.x.new_empty((self.samples, self.c), dtype=torch.float32)
+
+    def sizes(self):
+        return {"C": self.c, "K": self.k, "S": self.s, "ACROSS": self.across, "LAST": self.last,
+                "FEATURES": self.features}
+
+
+def channels_last(x):
+    """Do the channels lie together?  So they do where there is one position, and where samples are mere rows."""
+    if x.ndim == 2 or prod(x.shape[2:]) == 1:
+        return x.is_contiguous()
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    return (x.ndim in formats and x.is_contiguous(memory_format=formats[x.ndim]) and not x.is_contiguous()) or (
+        x.ndim == 3 and not x.is_contiguous() and x.mT.is_contiguous())
+
+
+def power_of_2(n):
+    """The smallest power of 2 that is not below n."""
+    return 1 << max(0, n - 1).bit_length()
+
+
+def warps_for(entries, each):
+    """Warps of 32 threads, for `each` entries a thread."""
+    return min(32, max(1, power_of_2(entries) // (32 * each)))
+
+
+def processors(device):
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 4
