@@ -28,6 +28,7 @@ import time
 import traceback
 from datetime import UTC, datetime
 from functools import partial
+from importlib.metadata import version
 from math import ceil, prod
 from pathlib import Path
 from typing import NamedTuple
@@ -39,6 +40,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # time the course_
 import gpu_report as report
 from gpu_layers import FLOAT32_PARAMS, LAYERS, lift
 from gpu_report import PASSES, REHEARSAL, TOLERANCE
+
+from course_lib.nn import functional
 
 
 class Settings(NamedTuple):
@@ -307,10 +310,8 @@ def machine(settings):
         return f"{REHEARSAL}: {today}, a CPU, {versions}"
     query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", "--id=0"]
     driver = subprocess.run(query, capture_output=True, text=True, check=False).stdout.strip()
-    import triton
-
-    return (f"{today}, {torch.cuda.get_device_name()}, driver {driver}, CUDA {torch.version.cuda}, {versions}, "
-            f"triton {triton.__version__}")
+    fused = f"triton {version('triton')}" if functional.fused else "no Triton, so no fused kernels"
+    return f"{today}, {torch.cuda.get_device_name()}, driver {driver}, CUDA {torch.version.cuda}, {versions}, {fused}"
 
 
 def cases(settings, layers, shapes, dtypes, memory_formats):

@@ -63,10 +63,7 @@ LAYERS = {
                            lambda x, g, b: theirs.instance_norm(x, weight=g, bias=b), composed((2, 3))),
     "group_norm": Layer(4, AFFINE, (2, 3), lambda x, g, b: ours.group_norm(x, g, b, groups=GROUPS),
                         lambda x, g, b: theirs.group_norm(x, GROUPS, g, b), composed((2, 3, 4), groups=GROUPS)),
-    "frn_tlu": Layer(4, (*AFFINE, "tau"), (2, 3),
-                     getattr(ours, "filter_response_norm_tlu",
-                             lambda x, g, b, tau: ours.tlu(ours.filter_response_norm(x, g, b), tau)),
-                     None, composed_frn_tlu),
+    "frn_tlu": Layer(4, (*AFFINE, "tau"), (2, 3), ours.filter_response_norm_tlu, None, composed_frn_tlu),
     "local_response_norm": Layer(4, (), (2, 3), lambda x: ours.local_response_norm(x, k=1.0, alpha=0.2),
                                  lambda x: theirs.local_response_norm(x, 5, alpha=1.0), composed_lrn),
 }

@@ -16,8 +16,9 @@ FIELDS = (*KEY, "array_mb", "floor_arrays", "floor_mb", "floor_ms",
           *(who + ms for ms in TIMINGS.values() for who in WHO),
           "fraction_of_copy", "vs_torch", "vs_compile", "vs_eager", "spread", "ours_peak_mb", "rival_peak_mb", "error",
           "repeatable", "copy_gb_per_s", "machine")
-# The largest error of an entry, against its size plus the root mean square of its array: a few roundings.
-TOLERANCE = {"float32": 1e-5, "bfloat16": 4e-3, "float16": 1e-3}
+# The largest error of an entry, over its size plus the root mean square of its array: the rounding of sums in float32,
+# a unit in the last place of half types, which are rounded once, at the end.
+TOLERANCE = {"float32": 1e-5, "bfloat16": 8e-3, "float16": 1e-3}
 NOT_IN_TORCH = ("frn_tlu",)  # its rival is the composed formula in eager torch
 REHEARSAL = "REHEARSAL, no measurement"
 
