@@ -55,10 +55,11 @@ def test_functional_docstring_opens_with_its_numpy_original(name):
 def test_module_takes_the_arguments_of_its_torch_twin(name):
     theirs = getattr(torch.nn, name, None)
     if theirs is None:
-        assert name in {"FilterResponseNorm", "TLU", "ZCAWhitening"}
+        assert name in {"FilterResponseNorm", "TLU", "ZCAWhitening", "convert_sync_batchnorm"}
     else:
         assert str(inspect.signature(getattr(nn, name))) == str(inspect.signature(theirs))
-        assert issubclass(getattr(nn, name), theirs)
+        # DistributedDataParallel refuses subclasses of torch's SyncBatchNorm on CPUs, so ours is its sister.
+        assert issubclass(getattr(nn, name), theirs.__base__ if name == "SyncBatchNorm" else theirs)
 
 
 @whole_and_in_parts

@@ -16,6 +16,7 @@ from .modules import (
     RMSNorm,
     ZCAWhitening,
 )
+from .sync import SyncBatchNorm, convert_sync_batchnorm
 
 __all__ = [
     "TLU",
@@ -30,6 +31,8 @@ __all__ = [
     "LayerNorm",
     "LocalResponseNorm",
     "RMSNorm",
+    "SyncBatchNorm",
     "ZCAWhitening",
+    "convert_sync_batchnorm",
     "functional",
 ]
