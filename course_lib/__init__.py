@@ -20,6 +20,8 @@ from .lrn import divisive_norm, local_response_norm, local_response_norm_backwar
 from .norms import (
     batch_norm,
     filter_response_norm,
+    filter_response_norm_tlu,
+    filter_response_norm_tlu_backward,
     group_norm,
     instance_norm,
     layer_norm,
@@ -51,7 +53,7 @@ __all__ = [  # in the order of the chapters
     # 9 group norm
     "group_norm",
     # 10 filter response norm and TLU
-    "filter_response_norm", "tlu", "tlu_backward",
+    "filter_response_norm", "tlu", "tlu_backward", "filter_response_norm_tlu", "filter_response_norm_tlu_backward",
     # 11 local response and divisive normalization
     "local_response_norm", "local_response_norm_backward", "divisive_norm",
 ]

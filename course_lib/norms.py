@@ -253,6 +253,47 @@ def tlu_backward(dz, cache):
     return np.where(passed, dz, 0), to_tau.reshape(tau.shape).astype(tau.dtype)
 
 
+def filter_response_norm_tlu(x, gamma, beta, tau, *, eps=1e-6):
+    """Filter response norm and the activation that goes with it, one after the other.
+
+        z = max(gamma * x / sqrt(nu2 + |eps|) + beta, tau),   nu2 = mean(x**2) over *S
+
+    Args:
+        x: (N, C, *S), floating.
+        gamma, beta, tau: (C,).
+        eps: a number, or a learned array (C,), as in `filter_response_norm`.
+    Returns:
+        z with the shape and type of x, and the cache for `filter_response_norm_tlu_backward`.
+    Raises:
+        TypeError: x or a parameter is not of a floating type.
+        ValueError: gamma, beta, tau or a learned eps is not (C,).
+    Source: Singh & Krishnan 2020, section 3.
+    """
+    y, cache = filter_response_norm(x, gamma, beta, eps=eps)
+    z, passed = tlu(y, tau)
+    return z, (cache, passed)
+
+
+def filter_response_norm_tlu_backward(dz, cache):
+    """Gradients of `filter_response_norm_tlu`: those of `tlu`, then those of `filter_response_norm`.
+
+    Args:
+        dz: dL/dz, the shape of x.
+        cache: second result of `filter_response_norm_tlu`.
+    Returns:
+        dx, dgamma, dbeta, dtau, with the shapes of x, gamma, beta, tau; followed
+        by deps where eps is learned.
+    Raises:
+        TypeError: dz is not of a floating type.
+        ValueError: dz has another shape than x.
+    Source: own derivation.
+    """
+    cache, passed = cache
+    dy, dtau = tlu_backward(dz, passed)
+    dx, dgamma, dbeta, *deps = norm_backward(dy, cache)
+    return dx, dgamma, dbeta, dtau, *deps
+
+
 def _norm(x, gamma, beta, *, axes, param_axes=(1,), center=True, eps, view=None):
     """Every layer: standardize x, seen in the shape `view`, over `axes`; scale and shift along `param_axes`."""
     gamma, beta = np.asarray(gamma), None if beta is None else np.asarray(beta)

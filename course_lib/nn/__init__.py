@@ -1,12 +1,14 @@
 """The torch half of the course: `functional` mirrors the NumPy names, the layers here mirror `torch.nn`."""
 
 from . import functional
+from .functional import use_kernels
 from .modules import (
     TLU,
     BatchNorm1d,
     BatchNorm2d,
     BatchNorm3d,
     FilterResponseNorm,
+    FilterResponseNormTLU,
     GroupNorm,
     InstanceNorm1d,
     InstanceNorm2d,
@@ -24,6 +26,7 @@ __all__ = [
     "BatchNorm2d",
     "BatchNorm3d",
     "FilterResponseNorm",
+    "FilterResponseNormTLU",
     "GroupNorm",
     "InstanceNorm1d",
     "InstanceNorm2d",
@@ -35,4 +38,5 @@ __all__ = [
     "ZCAWhitening",
     "convert_sync_batchnorm",
     "functional",
+    "use_kernels",
 ]

@@ -268,7 +268,7 @@ def batch_norm_inference(x, gamma, beta, mean, var, *, eps=1e-5):
     _require_shape(x, (1,), gamma=gamma, beta=beta, mean=mean, var=var)
     _require_eps(eps)
     if _fused(x) and not (mean.requires_grad or var.requires_grad):
-        return fused.scale_and_shift(x, gamma, beta, mean, var, eps)
+        return fused.scale_and_shift(x, gamma, beta, mean, var, float(eps))
     gamma, beta, mean, var = (None if p is None else _broadcast(p, x.ndim, (1,)) for p in (gamma, beta, mean, var))
     inv_std = torch.rsqrt(var.to(_wide(x)) + eps)
     y = (x - mean.to(_wide(x))) * (inv_std if gamma is None else gamma * inv_std)
@@ -308,8 +308,8 @@ def local_response_norm(x, *, size=5, k=2.0, alpha=1e-4, beta=0.75):
     require_window(size)
     if not (k >= 0 and alpha >= 0):
         raise ValueError(f"k and alpha must be 0 or more, got k = {k} and alpha = {alpha}")
-    if _fused(x):
-        return fused.window(x, size, k, alpha, beta)[0]
+    if _fused(x) and size <= fused.LARGEST_WINDOW:
+        return fused.window(x, size, float(k), float(alpha), float(beta))
     return LocalResponseNorm.apply(x, size, k, alpha, beta)
 
 
@@ -613,7 +613,7 @@ def _require_eps(eps):
 
 def _require_statistics(x, axes, center, eps):
     _require_eps(eps)
-    if center and x.numel() and prod(x.shape[axis] for axis in axes) == 1:
+    if center and x.numel() and prod([x.shape[axis] for axis in axes]) == 1:
         raise ValueError(
             f"x of shape {tuple(x.shape)} has 1 value per slice along axes {axes}; a variance needs 2 or more")
 

@@ -20,6 +20,8 @@ DTYPES = {torch.float16, torch.bfloat16, torch.float32}  # float64 runs in the t
 TILE, TILE_BACKWARD = 32768, 16384  # entries of x in one program; the backward pass holds dy as well
 CHUNK = 8192  # features from which on the backward pass cuts a row
 PART = 4096  # entries of a program that sees a part of a slice
+MERGE = 1024  # partial results that a program adds at once
+LARGEST_WINDOW = 16  # channels; larger ones are left to the torch lines, since each is a line of code in the kernel
 
 
 def takes(x):
@@ -50,23 +52,23 @@ def norm(x: Tensor, gamma: Tensor | None, beta: Tensor | None, tau: Tensor | Non
         kernels.tile_forward[view.tile_grid()](
             view.x, gamma, beta, tau, learned_eps, y, hi, lo, var, view.slices, eps, CENTER=center, **view.tile())
     else:
-        parts = view.parts(3)
+        parts, size = view.parts(3), view.part()
         kernels.moments[view.part_grid()](
             view.x, parts, view.n, parts[0].numel(), C=view.c, S=view.s, ACROSS=view.across, LAST=view.last,
             CENTER=center, **view.part())
         kernels.merge[(view.slices,)](
             parts, hi, lo, var, view.n, parts[0].numel(), K=view.k, S=view.s, ACROSS=view.across, CENTER=center,
-            BT=view.bt, BE=min(1024, power_of_2(view.k * parts.shape[-1])), num_warps=4)
+            BN=size["BN"], BS=size["BS"], BE=min(MERGE, power_of_2(view.k * parts.shape[-1])), num_warps=4)
         kernels.apply[view.part_grid()](
             view.x, gamma, beta, tau, learned_eps, hi, lo, var, y, view.n, eps, CENTER=center, **view.sizes(),
             **view.part())
-    return y, hi, lo, var
+    return view.back(y), hi, lo, var
 
 
 @norm.register_fake
 def _(x, gamma, beta, tau, learned_eps, eps, shared, count, center):
     view = View(x, shared, count)
-    return torch.empty_like(view.x), *(x.new_empty(view.slices, dtype=torch.float32) for _ in range(3))
+    return torch.empty_like(x), *(x.new_empty(view.slices, dtype=torch.float32) for _ in range(3))
 
 
 @torch.library.custom_op("course_lib::norm_backward", mutates_args=())
@@ -92,15 +94,14 @@ def norm_backward(dy: Tensor, x: Tensor, gamma: Tensor | None, beta: Tensor | No
             _parts_backward(view, dy, saved, gradients, dx, eps, center)
     # Added up in float32, in an order that depends on nothing but the shapes.
     rows = [(dgamma, gamma), (dbeta, beta), (dtau, tau), (deps, learned_eps)]
-    return dx, *(x.new_empty(0) if p is None else d.view(-1, p.numel()).sum(0).view(p.shape).to(p.dtype)
+    return view.back(dx), *(x.new_empty(0) if p is None else d.view(-1, p.numel()).sum(0).view(p.shape).to(p.dtype)
                  for d, p in rows)
 
 
 @norm_backward.register_fake
 def _(dy, x, gamma, beta, tau, learned_eps, hi, lo, var, eps, shared, count, center):
-    view = View(x, shared, count)
-    return torch.empty_like(view.x), *(x.new_empty(0) if p is None else torch.empty_like(p)
-                                       for p in (gamma, beta, tau, learned_eps))
+    parameters = (gamma, beta, tau, learned_eps)
+    return torch.empty_like(x), *(x.new_empty(0) if p is None else torch.empty_like(p) for p in parameters)
 
 
 def _features_backward(view, dy, gamma, beta, hi, lo, var, dx, eps, center):
@@ -108,7 +109,9 @@ def _features_backward(view, dy, gamma, beta, hi, lo, var, dx, eps, center):
     d = view.s
     if view.fits(TILE_BACKWARD):
         # Measured by the compiler: these keep a row of 16384, and both sums, in registers.
-        chunks, warps = (8, 16 if dy.dtype == torch.float32 else 8) if d > CHUNK else (1, warps_for(d, 16))
+        chunks, warps = 1, warps_for(d, 16)
+        if d > CHUNK:
+            chunks, warps = min(8, power_of_2(d)), 16 if dy.dtype == torch.float32 else 8
         programs = min(view.slices, processors(dy.device) * max(1, 32 // warps))
         dgamma, dbeta = (None if p is None else dx.new_empty((programs, d), dtype=torch.float32) for p in (gamma, beta))
         kernels.features_backward[(programs,)](
@@ -127,84 +130,83 @@ def _features_backward(view, dy, gamma, beta, hi, lo, var, dx, eps, center):
 
 def _parts_backward(view, dy, saved, gradients, dx, eps, center):
     gamma, beta, tau, learned_eps, hi, lo, var = saved
-    parts = view.parts(2 if tau is None else 3)
+    parts, size = view.parts(2 if tau is None else 3), view.part()
     along = dx.new_empty((2, view.slices), dtype=torch.float32)
     kernels.sums[view.part_grid()](
-        view.x, dy, *saved, parts, view.n, parts[0].numel(), eps, CENTER=center, **view.sizes(), **view.part())
-    block = min(64, power_of_2(view.k))
+        view.x, dy, *saved, parts, None, view.n, parts[0].numel(), eps, CENTER=center, **view.sizes(), **view.part())
+    block = min(64, MERGE, power_of_2(view.k))
     kernels.merge_sums[(view.slices,)](
         parts, None if view.features else gamma, var, learned_eps, *gradients, along, view.n, parts[0].numel(),
-        view.slices, eps, C=view.c, K=view.k, S=view.s, ACROSS=view.across, BT=view.bt,
-        BK=block, BP=min(1024 // block, power_of_2(parts.shape[-1])), num_warps=4)
+        view.slices, eps, C=view.c, K=view.k, S=view.s, ACROSS=view.across, BN=size["BN"], BS=size["BS"],
+        BK=block, BP=min(max(1, MERGE // block), power_of_2(parts.shape[-1])), num_warps=4)
     kernels.apply_backward[view.part_grid()](
         view.x, dy, *saved, along, dx, view.n, view.slices, eps, CENTER=center, **view.sizes(), **view.part())
 
 
 @torch.library.custom_op("course_lib::scale_and_shift", mutates_args=())
-def scale_and_shift(x: Tensor, gamma: Tensor | None, beta: Tensor | None, mean: Tensor | None, var: Tensor,
+def scale_and_shift(x: Tensor, gamma: Tensor | None, beta: Tensor | None, mean: Tensor, var: Tensor,
                     eps: float) -> Tensor:
     """Batch norm with given statistics of each channel."""
     view = View(x, "batch", 0)
     y = torch.empty_like(view.x)
     kernels.apply[view.part_grid()](
-        view.x, gamma, beta, None, None, mean, None, var, y, view.n, eps, CENTER=mean is not None, **view.sizes(),
-        **view.part())
-    return y
+        view.x, gamma, beta, None, None, mean, None, var, y, view.n, eps, CENTER=True, **view.sizes(), **view.part())
+    return view.back(y)
 
 
 @scale_and_shift.register_fake
 def _(x, gamma, beta, mean, var, eps):
-    return torch.empty_like(View(x, "batch", 0).x)
+    return torch.empty_like(x)
 
 
 @torch.library.custom_op("course_lib::scale_and_shift_backward", mutates_args=())
-def scale_and_shift_backward(dy: Tensor, x: Tensor, mean: Tensor, var: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """dgamma and dbeta of batch norm with given statistics."""
+def scale_and_shift_backward(dy: Tensor, x: Tensor, gamma: Tensor | None, mean: Tensor, var: Tensor,
+                             eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """dx, and dgamma and dbeta in float32, of batch norm with given statistics."""
     view = View(x, "batch", 0)
-    parts = view.parts(2)
+    dx, parts = torch.empty_like(view.x), view.parts(2)
     kernels.sums[view.part_grid()](
-        view.x, view.like(dy), None, None, None, None, mean, None, var, parts, view.n, parts[0].numel(), eps,
+        view.x, view.like(dy), gamma, None, None, None, mean, None, var, parts, dx, view.n, parts[0].numel(), eps,
         CENTER=True, **view.sizes(), **view.part())
     dbeta, dgamma = parts.sum(-1)[:, 0]
-    return dgamma.clone(), dbeta.clone()  # two results may not share memory
+    return view.back(dx), dgamma.clone(), dbeta.clone()  # two results may not share memory
 
 
 @scale_and_shift_backward.register_fake
-def _(dy, x, mean, var, eps):
-    return tuple(x.new_empty(x.shape[1], dtype=torch.float32) for _ in range(2))
+def _(dy, x, gamma, mean, var, eps):
+    return torch.empty_like(x), *(x.new_empty(x.shape[1], dtype=torch.float32) for _ in range(2))
 
 
 @torch.library.custom_op("course_lib::window", mutates_args=())
-def window(x: Tensor, size: int, k: float, alpha: float, beta: float) -> tuple[Tensor, Tensor]:
-    """Local response norm: y, and the bracket t in float32."""
+def window(x: Tensor, size: int, k: float, alpha: float, beta: float) -> Tensor:
+    """Local response norm."""
     view = View(x, "group", 1)
-    y, t = torch.empty_like(view.x), torch.empty_like(view.x, dtype=torch.float32)
+    y = torch.empty_like(view.x)
     kernels.window_forward[view.part_grid(window=True)](
-        view.x, y, t, view.n, k, alpha, C=view.c, S=view.s, LAST=view.last, SIZE=size, BETA=beta,
+        view.x, y, view.n, k, alpha, C=view.c, S=view.s, LAST=view.last, SIZE=size, BETA=beta,
         **view.part(window=True))
-    return y, t
+    return view.back(y)
 
 
 @window.register_fake
 def _(x, size, k, alpha, beta):
-    y = torch.empty_like(View(x, "group", 1).x)
-    return y, torch.empty_like(y, dtype=torch.float32)
+    return torch.empty_like(x)
 
 
 @torch.library.custom_op("course_lib::window_backward", mutates_args=())
-def window_backward(dy: Tensor, x: Tensor, t: Tensor, size: int, alpha: float, beta: float) -> Tensor:
+def window_backward(dy: Tensor, x: Tensor, size: int, k: float, alpha: float, beta: float) -> Tensor:
     """dx of local response norm."""
     view = View(x, "group", 1)
     dx = torch.empty_like(view.x)
     kernels.window_backward[view.part_grid(window=True)](
-        view.x, view.like(dy), t, dx, view.n, alpha, C=view.c, S=view.s, LAST=view.last, SIZE=size, BETA=beta,
+        view.x, view.like(dy), dx, view.n, k, alpha, C=view.c, S=view.s, LAST=view.last, SIZE=size, BETA=beta,
         **view.part(window=True))
-    return dx
+    return view.back(dx)
 
 
 @window_backward.register_fake
-def _(dy, x, t, size, alpha, beta):
-    return torch.empty_like(View(x, "group", 1).x)
+def _(dy, x, size, k, alpha, beta):
+    return torch.empty_like(x)
 
 
 # ---------------------------------------------------------------- what autograd keeps and asks for
@@ -236,27 +238,21 @@ def _keep_scale(ctx, inputs, output):
 
 def _scale_gradients(ctx, dy):
     x, gamma, beta, mean, var = ctx.saved_tensors
-    dx = scale_and_shift(dy, gamma, None, None, var, ctx.eps) if ctx.needs_input_grad[0] else None
-    dgamma = dbeta = None
-    if any(ctx.needs_input_grad[1:3]):
-        dgamma, dbeta = scale_and_shift_backward(dy, x, mean, var, ctx.eps)
-        dgamma = None if gamma is None else dgamma.to(gamma.dtype)
-        dbeta = None if beta is None else dbeta.to(beta.dtype)
-    return dx, dgamma, dbeta, None, None, None
+    dx, dgamma, dbeta = scale_and_shift_backward(dy, x, gamma, mean, var, ctx.eps)
+    return (dx, None if gamma is None else dgamma.to(gamma.dtype), None if beta is None else dbeta.to(beta.dtype),
+            None, None, None)
 
 
 scale_and_shift.register_autograd(_scale_gradients, setup_context=_keep_scale)
 
 
 def _keep_window(ctx, inputs, output):
-    x, ctx.size, _, ctx.alpha, ctx.beta = inputs
-    ctx.save_for_backward(x, output[1])
-    ctx.mark_non_differentiable(output[1])
+    x, *ctx.setting = inputs
+    ctx.save_for_backward(x)
 
 
-def _window_gradients(ctx, dy, _):
-    x, t = ctx.saved_tensors
-    return window_backward(dy, x, t, ctx.size, ctx.alpha, ctx.beta), None, None, None, None
+def _window_gradients(ctx, dy):
+    return window_backward(dy, *ctx.saved_tensors, *ctx.setting), None, None, None, None
 
 
 window.register_autograd(_window_gradients, setup_context=_keep_window)
@@ -274,7 +270,7 @@ class View:
     """
 
     def __init__(self, x, shared, count):
-        self.across, self.features = shared == "batch", shared == "last"
+        self.given, self.across, self.features = x, shared == "batch", shared == "last"
         if self.features:
             self.x, self.last = x.contiguous(), False
             self.s = prod(x.shape[x.ndim - count:])
@@ -285,11 +281,14 @@ class View:
             self.k = self.c // self.groups
             self.last = channels_last(x)
             self.x = x if self.last else x.contiguous()
-        self.samples, self.length = (1, self.n * self.s) if self.across else (self.n, self.s)  # of a slice
-        self.slices = self.samples * self.groups
+        self.slices = self.groups * (1 if self.across else self.n)
+
+    def back(self, y):
+        """The result with the strides of x as it came."""
+        return y if self.x is self.given else torch.empty_like(self.given).copy_(y)
 
     def like(self, a):
-        """The tensor with the memory layout of x."""
+        """The tensor with the memory layout that the kernels see."""
         return torch.empty_like(self.x, dtype=a.dtype).copy_(a) if a.stride() != self.x.stride() else a
 
     def fits(self, limit):
@@ -310,30 +309,31 @@ class View:
         return (-(-self.slices // self.tile()["ROWS"]),)
 
     def part(self, window=False):
-        """Sizes of a tile that sees parts of slices: PART entries, or fewer where a slice is short.
+        """Sizes of a tile that sees parts of slices: about PART entries.
 
-        A window looks at neighbour channels, so that its tile has many of them.
+        A window looks at neighbour channels, so that its tile has many of them,
+        and at so many that fewer entries fit into registers.
         """
-        bc = min(power_of_2(self.c), 64 if self.last else 16 if window else 1)
-        bt = min(PART // bc, power_of_2(self.length))
-        return {"BC": bc, "BT": bt, "num_warps": warps_for(bc * bt, 16)}
-
-    @property
-    def bt(self):
-        return self.part()["BT"]
+        part = PART // 4 if window else PART
+        bc = min(power_of_2(self.c), 64 if self.last else 8 if window else 1)
+        bs = min(part // bc, power_of_2(self.s))
+        bn = min(part // bc // bs, power_of_2(self.n)) if self.across else 1
+        return {"BC": bc, "BN": bn, "BS": bs, "num_warps": warps_for(bc * bn * bs, 4 if window else 16)}
 
     def part_grid(self, window=False):
         size = self.part(window)
-        return (self.samples * -(-self.length // size["BT"]) * -(-self.c // size["BC"]),)
+        return (-(-self.c // size["BC"]) * -(-self.s // size["BS"]) * -(-self.n // size["BN"]),)
 
     def parts(self, sums):
         """Room for some sums of each part of each channel."""
-        shape = (sums, self.samples, self.c, -(-self.length // self.bt))
+        size = self.part()
+        stretches, blocks = -(-self.s // size["BS"]), -(-self.n // size["BN"])
+        shape = (sums, 1, self.c, blocks * stretches) if self.across else (sums, self.n, self.c, stretches)
         return self.x.new_empty(shape, dtype=torch.float32)
 
     def per_channel(self):
         """Room for a sum of each channel of each sample, or of each channel."""
-        return self.x.new_empty((self.samples, self.c), dtype=torch.float32)
+        return self.x.new_empty((1 if self.across else self.n, self.c), dtype=torch.float32)
 
     def sizes(self):
         return {"C": self.c, "K": self.k, "S": self.s, "ACROSS": self.across, "LAST": self.last,

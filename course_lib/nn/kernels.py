@@ -158,7 +158,7 @@ def features_backward(
     sums do not fit into registers, the row is cut into CHUNKS, and the second
     look at x and dy comes out of the cache.
     """
-    program = tl.program_id(0)
+    program, d = tl.program_id(0), tl.arange(0, BD)
     zeros = tl.zeros((BD,), tl.float32)
     dgamma, dbeta = (zeros,) * CHUNKS, (zeros,) * CHUNKS
     for row in tl.range(program, rows, tl.num_programs(0)):
@@ -181,58 +181,61 @@ def features_backward(
             dx = dx_hat - x_hat * along_x
             if CENTER:
                 dx -= along_1
-            d = i * BD + tl.arange(0, BD)
-            tl.store(dx_ptr + at + d, dx * inv_std, mask=d < D)
+            tl.store(dx_ptr + at + d + i * BD, dx * inv_std, mask=d + i * BD < D)
     for i in tl.static_range(CHUNKS):
-        d = i * BD + tl.arange(0, BD)
         if dgamma_ptr is not None:
-            tl.store(dgamma_ptr + program * D + d, dgamma[i], mask=d < D)
+            tl.store(dgamma_ptr + program * D + d + i * BD, dgamma[i], mask=d + i * BD < D)
         if dbeta_ptr is not None:
-            tl.store(dbeta_ptr + program * D + d, dbeta[i], mask=d < D)
+            tl.store(dbeta_ptr + program * D + d + i * BD, dbeta[i], mask=d + i * BD < D)
 
 
 @triton.jit
 def chunk(x_ptr, dy_ptr, gamma_ptr, hi, lo, inv_std, i: tl.constexpr,
           D: tl.constexpr, CENTER: tl.constexpr, BD: tl.constexpr, KEEP: tl.constexpr):
     """x_hat, dy and dx_hat of the columns i * BD to (i + 1) * BD of a row; 0 beyond its end."""
-    d = i * BD + tl.arange(0, BD)
-    x_hat = tl.load(x_ptr + d, mask=d < D, other=0.0, eviction_policy=KEEP).to(tl.float32)
+    d = tl.arange(0, BD)
+    mask = d + i * BD < D
+    # First d, then the constant: one address serves all chunks, or registers run out.
+    x_hat = tl.load(x_ptr + d + i * BD, mask=mask, other=0.0, eviction_policy=KEEP).to(tl.float32)
+    dy = tl.load(dy_ptr + d + i * BD, mask=mask, other=0.0, eviction_policy=KEEP).to(tl.float32)
+    dx_hat = dy
+    if gamma_ptr is not None:
+        dx_hat = dy * wide(gamma_ptr + d + i * BD, mask)
     if CENTER:
-        x_hat = tl.where(d < D, x_hat - hi - lo, 0.0)
-    x_hat *= inv_std
-    dy = tl.load(dy_ptr + d, mask=d < D, other=0.0, eviction_policy=KEEP).to(tl.float32)
-    return x_hat, dy, dy if gamma_ptr is None else dy * wide(gamma_ptr + d, d < D)
+        x_hat = tl.where(mask, x_hat - hi - lo, 0.0)
+    return x_hat * inv_std, dy, dx_hat
 
 
 # ---------------------------------------------------------------- a slice in several programs
 #
 # x is (N, C, S), contiguous or with the channels last.  A program sees a tile of
-# BC channels and BT positions.  Positions run over the S entries of one sample,
-# or (ACROSS, batch norm) over all N * S.  Parts of a channel are merged later.
+# BC channels, and of BN samples with BS entries each.  The statistics of batch
+# norm reach ACROSS samples; else BN is 1.  Parts of a channel are merged later.
 
 
 @triton.jit
 def tile_of(n, C: tl.constexpr, S: tl.constexpr, ACROSS: tl.constexpr, LAST: tl.constexpr,
-            BC: tl.constexpr, BT: tl.constexpr):
-    """This program's sample (0 with ACROSS), part, channels (BC, 1), and the offsets and mask of its entries."""
+            BC: tl.constexpr, BN: tl.constexpr, BS: tl.constexpr):
+    """This program's channels (BC, 1), entries s (1, BN * BS), their offsets and mask, its part, its sample."""
     columns: tl.constexpr = (C + BC - 1) // BC
-    length = n * S if ACROSS else S
-    parts = tl.cdiv(length, BT)
+    stretches: tl.constexpr = (S + BS - 1) // BS
     program = tl.program_id(0)
     c = program % columns * BC + tl.arange(0, BC)[:, None]
-    part = program // columns % parts
-    sample = program // columns // parts
-    t = tl.arange(0, BT)[None, :]
-    start = part.to(tl.int64) * BT
-    mask = (c < C) & (t < length - start)
+    stretch = program // columns % stretches
+    block = program // columns // stretches
+    t = tl.arange(0, BN * BS)[None, :]  # BS is a power of 2, so that the compiler sees which entries lie together
+    s, sample = stretch * BS + t % BS, t // BS
+    mask = (c < C) & (s < S) & (sample < n - block * BN)
+    first = tl.cast(block, tl.int64) * BN * (C * S)
     if LAST:
-        at = (sample.to(tl.int64) * S + start) * C + t * C + c
-    elif ACROSS:
-        s = start % S + t
-        at = (start // S + s // S) * (C * S) + c.to(tl.int64) * S + s % S
+        at = first + (sample * S + s) * C + c
     else:
-        at = sample.to(tl.int64) * (C * S) + start + c * S + t
-    return sample, part, parts, c, at, mask
+        at = first + sample * (C * S) + c * S + s
+    if ACROSS:
+        part, of_sample = c * parts_of(n, S, BN, BS) + block * stretches + stretch, 0
+    else:
+        part, of_sample = (tl.cast(block, tl.int64) * C + c) * stretches + stretch, block
+    return c, s, at, mask, part, of_sample
 
 
 @triton.jit
@@ -240,12 +243,12 @@ def moments(
     x_ptr, parts_ptr,  # parts (3, N or 1, C, parts): mean as hi and lo, and sum of squares about it
     n, stride,
     C: tl.constexpr, S: tl.constexpr, ACROSS: tl.constexpr, LAST: tl.constexpr, CENTER: tl.constexpr,
-    BC: tl.constexpr, BT: tl.constexpr,
+    BC: tl.constexpr, BN: tl.constexpr, BS: tl.constexpr,
 ):
     """The mean and the sum of squares about it of each channel of each part."""
-    sample, part, parts, c, at, mask = tile_of(n, C, S, ACROSS, LAST, BC, BT)
+    c, s, at, mask, part, sample = tile_of(n, C, S, ACROSS, LAST, BC, BN, BS)
     x = wide(x_ptr + at, mask)
-    out = parts_ptr + (sample.to(tl.int64) * C + c) * parts + part
+    out = parts_ptr + part
     if CENTER:
         count = tl.sum(mask.to(tl.float32), 1, keep_dims=True)
         count = tl.maximum(count, 1.0)  # of channels that do not exist
@@ -262,37 +265,50 @@ def moments(
 def merge(
     parts_ptr, hi_ptr, lo_ptr, var_ptr,  # the last three one per slice
     n, stride,
-    K: tl.constexpr, S: tl.constexpr, ACROSS: tl.constexpr, CENTER: tl.constexpr, BT: tl.constexpr, BE: tl.constexpr,
+    K: tl.constexpr, S: tl.constexpr, ACROSS: tl.constexpr, CENTER: tl.constexpr,
+    BN: tl.constexpr, BS: tl.constexpr, BE: tl.constexpr,
 ):
     """Mean and variance of a slice from those of its parts, in float64 (Chan, Golub & LeVeque 1979):
 
         mean = sum(n_i * mean_i) / n,   n * var = sum(M2_i + n_i * (mean_i - mean)**2)
     """
     slice_ = tl.program_id(0).to(tl.int64)
-    length = n * S if ACROSS else S
-    parts = tl.cdiv(length, BT)
+    samples = n if ACROSS else 1
+    parts = parts_of(samples, S, BN, BS)
     first = parts_ptr + slice_ * (K * parts)
-    count = tl.cast(length, tl.float64) * K
-    mean = tl.zeros((BE,), tl.float64)
+    count = tl.cast(samples, tl.float64) * (K * S)
+    sum_ = tl.zeros((BE,), tl.float64)
     m2 = tl.zeros((BE,), tl.float64)
-    center = 0.0
+    mean = tl.sum(sum_, 0)
     if CENTER:
         for start in range(0, K * parts, BE):
             e = start + tl.arange(0, BE)
-            n_i = tl.minimum(length - e % parts * BT, BT).to(tl.float64)
-            mean += n_i * mean_of(first, e, stride, e < K * parts)
-        center = tl.sum(mean, 0) / count
+            sum_ += size_of(e % parts, samples, S, BN, BS) * mean_of(first, e, stride, e < K * parts)
+        mean = tl.sum(sum_, 0) / count
     for start in range(0, K * parts, BE):
         e = start + tl.arange(0, BE)
         m2 += wide(first + 2 * stride + e, e < K * parts).to(tl.float64)
         if CENTER:
-            n_i = tl.minimum(length - e % parts * BT, BT).to(tl.float64)
-            away = mean_of(first, e, stride, e < K * parts) - center
-            m2 += tl.where(e < K * parts, n_i * away * away, 0.0)
-    hi = (center + 0.0).to(tl.float32)
+            away = tl.where(e < K * parts, mean_of(first, e, stride, e < K * parts) - mean, 0.0)
+            m2 += size_of(e % parts, samples, S, BN, BS) * away * away
+    hi = mean.to(tl.float32)
     tl.store(hi_ptr + slice_, hi)
-    tl.store(lo_ptr + slice_, center - hi)
+    tl.store(lo_ptr + slice_, mean - hi)
     tl.store(var_ptr + slice_, tl.sum(m2, 0) / count)
+
+
+@triton.jit
+def parts_of(samples, S: tl.constexpr, BN: tl.constexpr, BS: tl.constexpr):
+    """How many parts a channel has."""
+    return tl.cdiv(samples, BN) * ((S + BS - 1) // BS)
+
+
+@triton.jit
+def size_of(part, samples, S: tl.constexpr, BN: tl.constexpr, BS: tl.constexpr):
+    """How many entries a part of a channel has."""
+    stretches: tl.constexpr = (S + BS - 1) // BS
+    rows = tl.minimum(samples - part // stretches * BN, BN)
+    return (rows * tl.minimum(S - part % stretches * BS, BS)).to(tl.float64)
 
 
 @triton.jit
@@ -316,12 +332,13 @@ def x_hat_of(x_ptr, hi_ptr, lo_ptr, var_ptr, eps_ptr, eps, sample, c, at, mask,
 
 
 @triton.jit
-def parameter(pointer, c, part, C: tl.constexpr, S: tl.constexpr, FEATURES: tl.constexpr, BT: tl.constexpr):
-    """gamma, beta or tau of a tile: one per channel, or, of rows of FEATURES, one per position."""
+def parameter(pointer, c, s, C: tl.constexpr, S: tl.constexpr, FEATURES: tl.constexpr):
+    """gamma, beta or tau of a tile: one per channel, or, of rows of FEATURES, one per entry."""
     if FEATURES:
-        d = part * BT + tl.arange(0, BT)[None, :]
-        return wide(pointer + d, d < S)
-    return wide(pointer + c, c < C)
+        result = wide(pointer + s, s < S)
+    else:
+        result = wide(pointer + c, c < C)
+    return result
 
 
 @triton.jit
@@ -329,17 +346,17 @@ def apply(
     x_ptr, gamma_ptr, beta_ptr, tau_ptr, eps_ptr, hi_ptr, lo_ptr, var_ptr, y_ptr,
     n, eps,
     C: tl.constexpr, K: tl.constexpr, S: tl.constexpr, ACROSS: tl.constexpr, LAST: tl.constexpr,
-    CENTER: tl.constexpr, FEATURES: tl.constexpr, BC: tl.constexpr, BT: tl.constexpr,
+    CENTER: tl.constexpr, FEATURES: tl.constexpr, BC: tl.constexpr, BN: tl.constexpr, BS: tl.constexpr,
 ):
     """y = gamma * (x - hi - lo) * inv_std + beta, from the statistics of each slice: a scale and a shift."""
-    sample, part, parts, c, at, mask = tile_of(n, C, S, ACROSS, LAST, BC, BT)
+    c, s, at, mask, part, sample = tile_of(n, C, S, ACROSS, LAST, BC, BN, BS)
     y, _, _ = x_hat_of(x_ptr, hi_ptr, lo_ptr, var_ptr, eps_ptr, eps, sample, c, at, mask, C, K, CENTER)
     if gamma_ptr is not None:
-        y *= parameter(gamma_ptr, c, part, C, S, FEATURES, BT)
+        y *= parameter(gamma_ptr, c, s, C, S, FEATURES)
     if beta_ptr is not None:
-        y += parameter(beta_ptr, c, part, C, S, FEATURES, BT)
+        y += parameter(beta_ptr, c, s, C, S, FEATURES)
     if tau_ptr is not None:
-        tau = parameter(tau_ptr, c, part, C, S, FEATURES, BT)
+        tau = parameter(tau_ptr, c, s, C, S, FEATURES)
         y = tl.maximum(y, tau, propagate_nan=tl.PropagateNan.ALL)
     tl.store(y_ptr + at, y, mask=mask)
 
@@ -359,21 +376,26 @@ def passed_on(dy, x_hat, gamma_ptr, beta_ptr, tau_ptr, c, C: tl.constexpr):
 def sums(
     x_ptr, dy_ptr, gamma_ptr, beta_ptr, tau_ptr, eps_ptr, hi_ptr, lo_ptr, var_ptr,
     parts_ptr,  # (3, N or 1, C, parts): sums of dy, of dy * x_hat, and of what tau keeps
+    dx_ptr,  # like x, where the statistics are given and dx is a multiple of dy; or None
     n, stride, eps,
     C: tl.constexpr, K: tl.constexpr, S: tl.constexpr, ACROSS: tl.constexpr, LAST: tl.constexpr,
-    CENTER: tl.constexpr, FEATURES: tl.constexpr, BC: tl.constexpr, BT: tl.constexpr,
+    CENTER: tl.constexpr, FEATURES: tl.constexpr, BC: tl.constexpr, BN: tl.constexpr, BS: tl.constexpr,
 ):
     """The sums that the backward pass needs, for each channel of each part; of rows of FEATURES, of gamma * dy."""
-    sample, part, parts, c, at, mask = tile_of(n, C, S, ACROSS, LAST, BC, BT)
-    x_hat, _, _ = x_hat_of(x_ptr, hi_ptr, lo_ptr, var_ptr, eps_ptr, eps, sample, c, at, mask, C, K, CENTER)
+    c, s, at, mask, part, sample = tile_of(n, C, S, ACROSS, LAST, BC, BN, BS)
+    x_hat, inv_std, _ = x_hat_of(x_ptr, hi_ptr, lo_ptr, var_ptr, eps_ptr, eps, sample, c, at, mask, C, K, CENTER)
     dy = wide(dy_ptr + at, mask)
-    out = parts_ptr + (sample.to(tl.int64) * C + c) * parts + part
+    out = parts_ptr + part
+    if dx_ptr is not None:
+        if gamma_ptr is not None:
+            inv_std *= wide(gamma_ptr + c, c < C)
+        tl.store(dx_ptr + at, dy * inv_std, mask=mask)
     if tau_ptr is not None:
         to_y = passed_on(dy, x_hat, gamma_ptr, beta_ptr, tau_ptr, c, C)
         tl.store(out + 2 * stride, tl.sum(dy - to_y, 1, keep_dims=True), mask=c < C)
         dy = to_y
     if FEATURES and gamma_ptr is not None:
-        dy *= parameter(gamma_ptr, c, part, C, S, FEATURES, BT)
+        dy *= parameter(gamma_ptr, c, s, C, S, FEATURES)
     tl.store(out, tl.sum(dy, 1, keep_dims=True), mask=c < C)
     tl.store(out + stride, tl.sum(tl.where(mask, dy * x_hat, 0.0), 1, keep_dims=True), mask=c < C)
 
@@ -384,13 +406,13 @@ def merge_sums(
     dgamma_ptr, dbeta_ptr, dtau_ptr, deps_ptr,  # (N or 1, C), or None
     along_ptr,  # (2, slices): the means of dx_hat and of dx_hat * x_hat
     n, stride, slices, eps,
-    C: tl.constexpr, K: tl.constexpr, S: tl.constexpr, ACROSS: tl.constexpr, BT: tl.constexpr,
+    C: tl.constexpr, K: tl.constexpr, S: tl.constexpr, ACROSS: tl.constexpr, BN: tl.constexpr, BS: tl.constexpr,
     BK: tl.constexpr, BP: tl.constexpr,
 ):
     """Adds up the parts of each channel, and the channels of each slice, in a fixed order."""
     slice_ = tl.program_id(0).to(tl.int64)
-    length = n * S if ACROSS else S
-    parts = tl.cdiv(length, BT)
+    samples = n if ACROSS else 1
+    parts = parts_of(samples, S, BN, BS)
     along_1, along_x = tl.zeros((BK, 1), tl.float32), tl.zeros((BK, 1), tl.float32)
     for start in range(0, K, BK):
         k = start + tl.arange(0, BK)[:, None]
@@ -410,7 +432,7 @@ def merge_sums(
             sum_x *= gamma
         along_1 += sum_1
         along_x += sum_x
-    count = tl.cast(length, tl.float32) * K
+    count = tl.cast(samples, tl.float32) * (K * S)
     mean_x = tl.sum(tl.sum(along_x, 1), 0) / count
     if deps_ptr is not None:
         inv_std = inverse_std(tl.load(var_ptr + slice_), tl.load(eps_ptr + slice_ % (C // K)).to(tl.float32))
@@ -434,17 +456,17 @@ def apply_backward(
     x_ptr, dy_ptr, gamma_ptr, beta_ptr, tau_ptr, eps_ptr, hi_ptr, lo_ptr, var_ptr, along_ptr, dx_ptr,
     n, slices, eps,
     C: tl.constexpr, K: tl.constexpr, S: tl.constexpr, ACROSS: tl.constexpr, LAST: tl.constexpr,
-    CENTER: tl.constexpr, FEATURES: tl.constexpr, BC: tl.constexpr, BT: tl.constexpr,
+    CENTER: tl.constexpr, FEATURES: tl.constexpr, BC: tl.constexpr, BN: tl.constexpr, BS: tl.constexpr,
 ):
     """dx = inv_std * (gamma * dy - mean(dx_hat) - x_hat * mean(dx_hat * x_hat)), from the means of each slice."""
-    sample, part, parts, c, at, mask = tile_of(n, C, S, ACROSS, LAST, BC, BT)
+    c, s, at, mask, part, sample = tile_of(n, C, S, ACROSS, LAST, BC, BN, BS)
     x_hat, inv_std, slice_ = x_hat_of(
         x_ptr, hi_ptr, lo_ptr, var_ptr, eps_ptr, eps, sample, c, at, mask, C, K, CENTER)
     dx = wide(dy_ptr + at, mask)
     if tau_ptr is not None:
         dx = passed_on(dx, x_hat, gamma_ptr, beta_ptr, tau_ptr, c, C)
     if gamma_ptr is not None:
-        dx *= parameter(gamma_ptr, c, part, C, S, FEATURES, BT)
+        dx *= parameter(gamma_ptr, c, s, C, S, FEATURES)
     if CENTER:
         dx -= wide(along_ptr + slice_, c < C)
     dx -= x_hat * wide(along_ptr + slices + slice_, c < C)
@@ -461,8 +483,9 @@ def feature_gradients(
     part = tl.program_id(0) // columns
     d = tl.program_id(0) % columns * BD + tl.arange(0, BD)[None, :]
     dgamma, dbeta = tl.zeros((BR, BD), tl.float32), tl.zeros((BR, BD), tl.float32)
-    for i in range(PART):
-        row = (part * PART + i) * BR + tl.arange(0, BR)[:, None]
+    first = part * (PART * BR)
+    for start in range(first, tl.minimum(first + PART * BR, rows), BR):
+        row = start + tl.arange(0, BR)[:, None]
         at, mask = row.to(tl.int64) * D + d, (row < rows) & (d < D)
         x, dy = wide(x_ptr + at, mask), wide(dy_ptr + at, mask)
         if CENTER:
@@ -482,48 +505,65 @@ def feature_gradients(
 def inverse_power(t, BETA: tl.constexpr):
     """t**-BETA; the usual 0.75 from two roots."""
     if BETA == 0.75:
-        root = 1.0 / tl.sqrt_rn(t)
-        return root * tl.sqrt_rn(root)
-    return tl.exp2(-BETA * tl.log2(t))
+        root = tl.rsqrt(t)
+        result = root * tl.sqrt(root)
+    else:
+        result = tl.exp2(-BETA * tl.log2(t))
+    return result
 
 
 @triton.jit
 def window_forward(
-    x_ptr, y_ptr, t_ptr,  # t, the bracket, like x in float32
+    x_ptr, y_ptr,
     n, k, alpha,
     C: tl.constexpr, S: tl.constexpr, LAST: tl.constexpr, SIZE: tl.constexpr, BETA: tl.constexpr,
-    BC: tl.constexpr, BT: tl.constexpr,
+    BC: tl.constexpr, BN: tl.constexpr, BS: tl.constexpr,
 ):
     """t = k + alpha * (sum of x**2 over the SIZE channels around each), y = x / t**BETA.
 
-    A program looks at each channel of its tile SIZE times; all but the first come out of the cache.
+    A program reads each channel of its tile SIZE times; all but the first come out of the cache.
     """
-    sample, part, parts, c, at, mask = tile_of(n, C, S, False, LAST, BC, BT)
+    c, _, at, mask, _, _ = tile_of(n, C, S, False, LAST, BC, BN, BS)
     step: tl.constexpr = 1 if LAST else S
-    squares = tl.zeros((BC, BT), tl.float32)
-    for j in range(-(SIZE // 2), (SIZE - 1) // 2 + 1):
-        neighbour = wide(x_ptr + at + j * step, mask & (c + j >= 0) & (c + j < C))
+    squares = tl.zeros((BC, BN * BS), tl.float32)
+    for j in tl.static_range(SIZE):
+        away: tl.constexpr = j - SIZE // 2
+        neighbour = wide(x_ptr + at + away * step, mask & (c + away >= 0) & (c + away < C))
         squares += neighbour * neighbour
-    t = k + alpha * squares
-    tl.store(t_ptr + at, t, mask=mask)
-    tl.store(y_ptr + at, wide(x_ptr + at, mask) * inverse_power(t, BETA), mask=mask)
+    y = wide(x_ptr + at, mask) * inverse_power(k + alpha * squares, BETA)
+    tl.store(y_ptr + at, y, mask=mask)
 
 
 @triton.jit
 def window_backward(
-    x_ptr, dy_ptr, t_ptr, dx_ptr,
-    n, alpha,
+    x_ptr, dy_ptr, dx_ptr,
+    n, k, alpha,
     C: tl.constexpr, S: tl.constexpr, LAST: tl.constexpr, SIZE: tl.constexpr, BETA: tl.constexpr,
-    BC: tl.constexpr, BT: tl.constexpr,
+    BC: tl.constexpr, BN: tl.constexpr, BS: tl.constexpr,
 ):
-    """dx_j = dy_j / t_j**BETA - 2 alpha BETA x_j sum(dy_i x_i / t_i**(BETA + 1)) over the outputs i that saw x_j."""
-    sample, part, parts, c, at, mask = tile_of(n, C, S, False, LAST, BC, BT)
+    """dx_j = dy_j / t_j**BETA - 2 alpha BETA x_j sum(dy_i x_i / t_i**(BETA + 1)) over the outputs i that saw x_j.
+
+    The brackets t are computed again: the squares of 2 SIZE - 1 channels stay in
+    registers, and SIZE of them at a time give the bracket of one output.
+    """
+    c, _, at, mask, _, _ = tile_of(n, C, S, False, LAST, BC, BN, BS)
     step: tl.constexpr = 1 if LAST else S
-    seen_by = tl.zeros((BC, BT), tl.float32)
-    for j in range(-((SIZE - 1) // 2), SIZE // 2 + 1):
-        inside = mask & (c + j >= 0) & (c + j < C)
-        x, dy = wide(x_ptr + at + j * step, inside), wide(dy_ptr + at + j * step, inside)
-        t = tl.load(t_ptr + at + j * step, mask=inside, other=1.0)
-        seen_by += dy * x * inverse_power(t, BETA) / t
-    direct = wide(dy_ptr + at, mask) * inverse_power(tl.load(t_ptr + at, mask=mask, other=1.0), BETA)
-    tl.store(dx_ptr + at, direct - 2 * alpha * BETA * wide(x_ptr + at, mask) * seen_by, mask=mask)
+    x = ()
+    for j in tl.static_range(2 * SIZE - 1):
+        away: tl.constexpr = j - SIZE + 1
+        x = x + (wide(x_ptr + at + away * step, mask & (c + away >= 0) & (c + away < C)),)
+    seen_by = tl.zeros((BC, BN * BS), tl.float32)
+    direct = seen_by
+    for j in tl.static_range(SIZE):
+        away: tl.constexpr = j - (SIZE - 1) // 2  # of the output from this channel
+        dy = wide(dy_ptr + at + away * step, mask & (c + away >= 0) & (c + away < C))
+        squares = tl.zeros((BC, BN * BS), tl.float32)
+        for i in tl.static_range(SIZE):
+            neighbour = x[SIZE - 1 + away - SIZE // 2 + i]
+            squares += neighbour * neighbour
+        t = k + alpha * squares
+        power = inverse_power(t, BETA)
+        seen_by += dy * x[SIZE - 1 + away] * power / t
+        if away == 0:
+            direct = dy * power
+    tl.store(dx_ptr + at, direct - 2 * alpha * BETA * x[SIZE - 1] * seen_by, mask=mask)

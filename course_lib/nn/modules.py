@@ -114,10 +114,12 @@ class FilterResponseNorm(nn.Module):
     Source: Singh & Krishnan 2020, section 3.
     """
 
+    learned = ("weight", "bias")
+
     def __init__(self, num_features, eps=1e-6, learned_eps=False, device=None, dtype=None):
         super().__init__()
         self.num_features, self.eps, self.learned_eps = num_features, eps, learned_eps
-        for name in ("weight", "bias", "eps_l")[:3 if learned_eps else 2]:
+        for name in (*self.learned, "eps_l") if learned_eps else self.learned:
             setattr(self, name, nn.Parameter(torch.empty(num_features, device=device, dtype=dtype)))
         self.reset_parameters()
 
@@ -129,11 +131,32 @@ class FilterResponseNorm(nn.Module):
 
     def forward(self, x):
         _require_channels(x, self.num_features, type(self).__name__)
-        eps = self.eps + self.eps_l.abs() if self.learned_eps else self.eps
-        return F.filter_response_norm(x, self.weight, self.bias, eps=eps)
+        return F.filter_response_norm(x, self.weight, self.bias, eps=self._eps())
+
+    def _eps(self):
+        return self.eps + self.eps_l.abs() if self.learned_eps else self.eps
 
     def extra_repr(self):
         return f"{self.num_features}, eps={self.eps}, learned_eps={self.learned_eps}"
+
+
+class FilterResponseNormTLU(FilterResponseNorm):
+    """`FilterResponseNorm` and `TLU` in one layer; on a GPU one kernel, which stores nothing of what lies between.
+
+    Args:
+        num_features, eps, learned_eps: as in `FilterResponseNorm`.
+    Source: Singh & Krishnan 2020, section 3.
+    """
+
+    learned = ("weight", "bias", "tau")
+
+    def reset_parameters(self):
+        super().reset_parameters()
+        nn.init.zeros_(self.tau)
+
+    def forward(self, x):
+        _require_channels(x, self.num_features, type(self).__name__)
+        return F.filter_response_norm_tlu(x, self.weight, self.bias, self.tau, eps=self._eps())
 
 
 class TLU(nn.Module):
