@@ -337,6 +337,7 @@ def network():
         torch.nn.Flatten(2), nn.RMSNorm(9), nn.LayerNorm(9)).to(DEVICE)
 
 
+@pytest.mark.filterwarnings("ignore:.*autograd.function.Function.* should not be instantiated:DeprecationWarning")
 def test_compile_makes_one_graph_of_all_layers_and_gives_the_same():
     x = torch.randn(3, 2, 5, 5, generator=torch.Generator().manual_seed(1)).to(DEVICE)
     eager, other = network(), network()

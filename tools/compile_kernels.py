@@ -111,19 +111,21 @@ def images(layer, shape, dtype, memory_format=torch.contiguous_format):
 
 
 def cases():
-    """Name, launches: what the tests look at."""
+    """Name and launches: rows of many lengths, and each layer of images in the shapes that take different kernels."""
     for dtype in (torch.float32, torch.bfloat16):
         for d in (1024, 2048, 4096, 8192, 16384):
             yield f"layer_norm {d} {NAMES[dtype]}", rows("layer_norm", d, dtype)
         yield f"rms_norm 16384 {NAMES[dtype]}", rows("rms_norm", 16384, dtype)
     yield "layer_norm 40000 bf16", rows("layer_norm", 40000, torch.bfloat16)
-    for layer in ("batch_norm", "batch_norm_inference", "instance_norm", "group_norm", "filter_response_norm_tlu",
-                  "local_response_norm"):
-        for shape in ((2, 256, 112, 112), (4, 512, 14, 14)):
-            for dtype in (torch.float32, torch.bfloat16):
-                name = f"{layer} {'x'.join(map(str, shape))} {NAMES[dtype]}"
-                yield name, images(layer, shape, dtype)
-        yield f"{layer} channels_last bf16", images(layer, (2, 256, 56, 56), torch.bfloat16, torch.channels_last)
+    large, small, last = (2, 256, 112, 112), (4, 512, 14, 14), torch.channels_last
+    for layer in ("batch_norm", "batch_norm_inference", "group_norm", "local_response_norm"):
+        yield f"{layer} large fp32", images(layer, large, torch.float32)
+        yield f"{layer} large bf16", images(layer, large, torch.bfloat16)
+        yield f"{layer} channels_last bf16", images(layer, large, torch.bfloat16, last)
+    for layer in ("instance_norm", "group_norm", "filter_response_norm_tlu"):
+        yield f"{layer} small fp32", images(layer, small, torch.float32)
+    yield "instance_norm large bf16", images("instance_norm", large, torch.bfloat16)
+    yield "filter_response_norm_tlu channels_last fp16", images("filter_response_norm_tlu", small, torch.float16, last)
 
 
 def main(architectures):

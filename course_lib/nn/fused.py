@@ -318,7 +318,7 @@ class View:
         bc = min(power_of_2(self.c), 64 if self.last else 8 if window else 1)
         bs = min(part // bc, power_of_2(self.s))
         bn = min(part // bc // bs, power_of_2(self.n)) if self.across else 1
-        return {"BC": bc, "BN": bn, "BS": bs, "num_warps": warps_for(bc * bn * bs, 4 if window else 16)}
+        return {"BC": bc, "BN": bn, "BS": bs, "num_warps": warps_for(bc * bn * bs, 8 if window else 16)}
 
     def part_grid(self, window=False):
         size = self.part(window)

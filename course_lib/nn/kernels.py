@@ -513,6 +513,12 @@ def inverse_power(t, BETA: tl.constexpr):
 
 
 @triton.jit
+def neighbour(pointers, c, mask, away: tl.constexpr, C: tl.constexpr, step: tl.constexpr):
+    """The channel that is so many away; 0 beyond the first and the last."""
+    return wide(pointers + away * step, mask & (c + away >= 0) & (c + away < C))
+
+
+@triton.jit
 def window_forward(
     x_ptr, y_ptr,
     n, k, alpha,
@@ -527,9 +533,8 @@ def window_forward(
     step: tl.constexpr = 1 if LAST else S
     squares = tl.zeros((BC, BN * BS), tl.float32)
     for j in tl.static_range(SIZE):
-        away: tl.constexpr = j - SIZE // 2
-        neighbour = wide(x_ptr + at + away * step, mask & (c + away >= 0) & (c + away < C))
-        squares += neighbour * neighbour
+        x = neighbour(x_ptr + at, c, mask, j - SIZE // 2, C, step)
+        squares += x * x
     y = wide(x_ptr + at, mask) * inverse_power(k + alpha * squares, BETA)
     tl.store(y_ptr + at, y, mask=mask)
 
@@ -550,20 +555,17 @@ def window_backward(
     step: tl.constexpr = 1 if LAST else S
     x = ()
     for j in tl.static_range(2 * SIZE - 1):
-        away: tl.constexpr = j - SIZE + 1
-        x = x + (wide(x_ptr + at + away * step, mask & (c + away >= 0) & (c + away < C)),)
+        x = x + (neighbour(x_ptr + at, c, mask, j - SIZE + 1, C, step),)
     seen_by = tl.zeros((BC, BN * BS), tl.float32)
     direct = seen_by
-    for j in tl.static_range(SIZE):
-        away: tl.constexpr = j - (SIZE - 1) // 2  # of the output from this channel
-        dy = wide(dy_ptr + at + away * step, mask & (c + away >= 0) & (c + away < C))
+    for j in tl.static_range(SIZE):  # output i is j - (SIZE - 1) // 2 channels away, and x[SIZE // 2 + j] is its x
+        dy = neighbour(dy_ptr + at, c, mask, j - (SIZE - 1) // 2, C, step)
         squares = tl.zeros((BC, BN * BS), tl.float32)
         for i in tl.static_range(SIZE):
-            neighbour = x[SIZE - 1 + away - SIZE // 2 + i]
-            squares += neighbour * neighbour
+            squares += x[i + j] * x[i + j]
         t = k + alpha * squares
         power = inverse_power(t, BETA)
-        seen_by += dy * x[SIZE - 1 + away] * power / t
-        if away == 0:
+        seen_by += dy * x[SIZE // 2 + j] * power / t
+        if j == (SIZE - 1) // 2:
             direct = dy * power
     tl.store(dx_ptr + at, direct - 2 * alpha * BETA * x[SIZE - 1] * seen_by, mask=mask)
