@@ -1,6 +1,8 @@
 # make book     build the site            make serve      show it in your browser
 # make test     prove everything          make notebooks  write the .ipynb twins of the chapters' text
 # make clean    remove what was built     make bench      time the layers (benchmarks/)
+# make test-gpu       prove and time the kernels on a GPU
+# make test-triton    prove them on another version of Triton, without a GPU
 #
 # Each command sets itself up on a fresh machine: Python 3.11 or newer is all it needs.
 
@@ -13,7 +15,7 @@ SHELL := bash
 # On few and busy cores a second thread costs more than it brings.
 export OMP_NUM_THREADS = 1
 export OPENBLAS_NUM_THREADS = 1
-.PHONY: book test serve notebooks bench clean
+.PHONY: book test test-gpu test-triton serve notebooks bench clean
 
 # Sets up the virtual environment once, and again when a list of packages changes.
 .venv/ready: requirements.txt constraints.txt pyproject.toml
@@ -34,6 +36,38 @@ test: .venv/ready
 	@echo "Testing the package, the exercises and every notebook"
 	$(BIN)/ruff check --quiet .
 	$(BIN)/python -m pytest
+	echo "Tested in $$SECONDS s"
+
+# On a machine whose own Python has torch for CUDA and pytest: make test-gpu GPU_PYTHON=python3
+ifdef GPU_PYTHON
+test-gpu:
+else
+GPU_PYTHON := $(BIN)/python
+test-gpu: .venv/ready
+endif
+	@export PYTHONPATH=.
+	$(GPU_PYTHON) -c 'import sys, torch; torch.cuda.is_available() or sys.exit("torch sees no GPU here, so there is nothing to test")'
+	echo "Testing the kernels on the GPU"
+	$(GPU_PYTHON) -m pytest -o addopts="-ra -q --durations=10" tests/test_kernels.py tests/test_kernels_compiled.py \
+		tests/test_mirror.py tests/test_nn_functional.py tests/test_nn_modules.py tests/test_sync.py
+	if command -v compute-sanitizer; then
+		for tool in memcheck racecheck; do
+			compute-sanitizer --tool $$tool --error-exitcode 1 $(GPU_PYTHON) tools/run_kernels.py
+		done
+	else
+		echo "compute-sanitizer is not on the PATH: memory accesses and races were not checked"
+	fi
+	$(GPU_PYTHON) benchmarks/gpu.py
+	echo "Tested and timed in $$SECONDS s"
+
+TRITON ?= 3.6.0
+test-triton: .venv/ready
+	@echo "Testing the kernels on Triton $(TRITON)"
+	test -d .venv/triton-$(TRITON) || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+		--target .venv/triton-$(TRITON) triton==$(TRITON)
+	export PYTHONPATH=.venv/triton-$(TRITON)
+	$(BIN)/python -c 'import triton; assert triton.__version__ == "$(TRITON)", triton.__version__'
+	$(BIN)/python -m pytest tests/test_kernels.py tests/test_kernels_compiled.py
 	echo "Tested in $$SECONDS s"
 
 serve: .venv/ready

@@ -177,6 +177,16 @@ def test_standardize_refuses_an_eps_that_does_not_fit_the_statistics(shape):
         ours.standardize(X, (0, 2), eps=np.ones(shape))
 
 
+def test_filter_response_norm_with_tlu_refuses_what_does_not_fit():
+    with refuses(ValueError, "x has 4 channels; gamma has shape (3,), not (4,)"):
+        ours.filter_response_norm_tlu(X, np.ones(3), ONES, ONES)
+    with refuses(ValueError, "x has 4 channels; tau has shape (3,), not (4,)"):
+        ours.filter_response_norm_tlu(X, ONES, ONES, np.ones(3))
+    _, cache = ours.filter_response_norm_tlu(X, ONES, ONES, ONES)
+    with refuses(ValueError, f"dz has shape {X[:4].shape}, but z had {X.shape}"):
+        ours.filter_response_norm_tlu_backward(X[:4], cache)
+
+
 def test_tlu_refuses_what_does_not_fit():
     with refuses(ValueError, "x has 4 channels; tau has shape (3,), not (4,)"):
         ours.tlu(X, np.ones(3))

@@ -55,7 +55,8 @@ def test_functional_docstring_opens_with_its_numpy_original(name):
 def test_module_takes_the_arguments_of_its_torch_twin(name):
     theirs = getattr(torch.nn, name, None)
     if theirs is None:
-        assert name in {"FilterResponseNorm", "TLU", "ZCAWhitening", "convert_sync_batchnorm"}
+        assert name in {"FilterResponseNorm", "FilterResponseNormTLU", "TLU", "ZCAWhitening", "convert_sync_batchnorm",
+                        "use_kernels"}
     else:
         assert str(inspect.signature(getattr(nn, name))) == str(inspect.signature(theirs))
         # DistributedDataParallel refuses subclasses of torch's SyncBatchNorm on CPUs, so ours is its sister.
@@ -131,6 +132,20 @@ def test_tlu_agrees_with_numpy(shape, device):
     z, cache = ours.tlu(y, tau)
     got = gradients(F.tlu, leaves([y, tau], device), dz)
     assert max(map(layers.relative_error, got, [z, *ours.tlu_backward(dz, cache)])) < FLOAT64
+
+
+@on_each_device
+@pytest.mark.parametrize("learned", [False, True], ids=["eps", "learned eps"])
+@pytest.mark.parametrize("shape", layers.SHAPES, ids=str)
+def test_filter_response_norm_with_tlu_agrees_with_numpy(shape, learned, device):
+    rng = np.random.default_rng(7)
+    x, dz = rng.standard_normal((2, *shape))
+    gamma, beta, tau, eps = rng.standard_normal((4, shape[1]))
+    z, cache = ours.filter_response_norm_tlu(x, gamma, beta, tau, eps=eps if learned else 0.1)
+    tensors = leaves([x, gamma, beta, tau, *([eps] if learned else [])], device)
+    got = gradients(lambda x, g, b, tau, eps=0.1: F.filter_response_norm_tlu(x, g, b, tau, eps=eps), tensors, dz)
+    right = [z, *ours.filter_response_norm_tlu_backward(dz, cache)]
+    assert len(got) == len(right) and max(map(layers.relative_error, got, right)) < FLOAT64
 
 
 @on_each_device

@@ -20,6 +20,7 @@ from course_lib.nn import functional as F
 SMALL = [layers.layer(name, (3, 4, 2), 1) for name in TWINS]  # what gradcheck's full Jacobian finishes at once
 OTHERS = {
     "tlu": (F.tlu, lambda x: x[0, :, 0] + 0.01),
+    "frn_tlu": (lambda x, tau: F.filter_response_norm_tlu(x, tau, -tau, tau - 3, eps=0.1), lambda x: x[0, :, 0] + 0.01),
     "inference": (lambda x, mean: F.batch_norm_inference(x, mean, -mean, mean, mean**2), lambda x: x[1, :, 1]),
     "lrn": (lambda x: F.local_response_norm(x, size=3, alpha=0.3), None),
     "lrn_even_window_other_power": (lambda x: F.local_response_norm(x, size=4, alpha=0.3, beta=0.6), None),
@@ -65,7 +66,7 @@ def test_other_gradient_passes_gradcheck(name):
     assert torch.autograd.gradcheck(*other_leaves(name), **STRICT)
 
 
-@pytest.mark.parametrize("name", ["tlu", "inference"])
+@pytest.mark.parametrize("name", ["tlu", "frn_tlu", "inference"])
 def test_other_second_derivative_passes_gradgradcheck(name):
     assert torch.autograd.gradgradcheck(*other_leaves(name), **STRICT)
 
@@ -352,6 +353,9 @@ X = torch.ones(2, 4, 3)
     (lambda: F.whiten(torch.ones(9, 3)), ValueError, "the covariance of 9 samples with 3 features has rank 0"),
     (lambda: F.whiten(X[0], method="lda"), ValueError, "method is 'lda'; choose one of zca, pca, cholesky"),
     (lambda: F.whiten(X[0], eps=-1), ValueError, "eps must be 0 or more, got -1"),
+    (lambda: F.filter_response_norm_tlu(X, None, None, torch.ones(3)), ValueError, r"tau has shape \(3,\), not \(4,\)"),
+    (lambda: F.filter_response_norm_tlu(X.int(), None, None, X[0, :, 0]), TypeError, "x is int32"),
+    (lambda: F.filter_response_norm_tlu(torch.ones(4), None, None, torch.ones(4)), ValueError, "needs a sample axis"),
     (lambda: F.tlu(X, torch.ones(3)), ValueError, r"x has 4 channels; tau has shape \(3,\)"),
 ])
 def test_bad_input_is_refused_with_its_numbers(call, error, message):

@@ -193,6 +193,7 @@ def test_running_variance_keeps_its_digits_at_a_large_mean(mean):
     (lambda: nn.InstanceNorm2d(3)(torch.ones(2, 3, 1, 1)), ValueError, r"\(2, 3, 1, 1\) has 1 value per slice"),
     (lambda: nn.InstanceNorm2d(3)(torch.ones(3, 3)), ValueError, r"expected 3D or 4D input \(got 2D input\)"),
     (lambda: nn.FilterResponseNorm(3)(torch.ones(2, 4)), ValueError, "4 channels; this FilterResponseNorm has 3"),
+    (lambda: nn.FilterResponseNormTLU(3)(torch.ones(2, 4)), ValueError, "4 channels; this FilterResponseNormTLU has 3"),
     (lambda: nn.TLU(3)(torch.ones(2, 4)), ValueError, "x has 4 channels; this TLU has 3"),
     (lambda: nn.ZCAWhitening(3)(torch.ones(2, 4)), ValueError, "x has 4 channels; this ZCAWhitening has 3"),
     (lambda: nn.ZCAWhitening(3)(torch.ones(1, 3)), ValueError, "has 1 sample; a covariance needs 2"),
@@ -235,6 +236,23 @@ def test_filter_response_norm_without_learned_eps_has_two_parameters():
     x = torch.randn(5, 6, 3)
     torch.testing.assert_close(layer(x), nn.functional.filter_response_norm(x, None, None, eps=0.1))
     assert repr(layer) == "FilterResponseNorm(6, eps=0.1, learned_eps=False)"
+
+
+@pytest.mark.parametrize("learned_eps", [False, True])
+def test_filter_response_norm_with_tlu_is_the_two_layers_in_one(learned_eps):
+    both = nn.FilterResponseNormTLU(6, learned_eps=learned_eps).double()
+    norm, tlu = nn.FilterResponseNorm(6, learned_eps=learned_eps).double(), nn.TLU(6).double()
+    assert [name for name, _ in both.named_parameters()] == ["weight", "bias", "tau", "eps_l"][:4 if learned_eps else 3]
+    assert torch.equal(both.tau, tlu.tau)
+    with torch.no_grad():
+        for parameter in both.parameters():
+            parameter.copy_(torch.randn(6, generator=torch.Generator().manual_seed(0)))
+        for layer in (norm, tlu):
+            for name, parameter in layer.named_parameters():
+                parameter.copy_(getattr(both, name))
+    x = torch.randn(5, 6, 3, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    torch.testing.assert_close(both(x), tlu(norm(x)), rtol=0, atol=0)
+    assert repr(both) == f"FilterResponseNormTLU(6, eps=1e-06, learned_eps={learned_eps})"
 
 
 def test_tlu_starts_as_relu():

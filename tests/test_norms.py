@@ -216,6 +216,23 @@ def test_tlu_equals_loops_and_torch(shape):
     np.testing.assert_allclose(dtau, leaves[1].grad, rtol=1e-12)
 
 
+@pytest.mark.parametrize("learned", [False, True], ids=["eps", "learned eps"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_filter_response_norm_with_tlu_equals_loops(shape, learned):
+    rng = np.random.default_rng(0)
+    x, dz = rng.standard_normal((2, *shape))
+    gamma, beta, tau, eps = rng.standard_normal((4, shape[1]))
+    slices, setting = oracles.instance_norm_slices(shape), {"eps": eps if learned else 0.1, "center": False}
+    y = oracles.layer(x, gamma, beta, slices, (1,), **setting)
+    dy, dtau = oracles.tlu_gradients(dz, y, tau)
+    dx, dgamma, dbeta, deps = oracles.layer_gradients(dy, x, gamma, slices, (1,), **setting)
+    z, cache = ours.filter_response_norm_tlu(x, gamma, beta, tau, eps=setting["eps"])
+    got = z, *ours.filter_response_norm_tlu_backward(dz, cache)
+    right = [oracles.tlu(y, tau), dx, dgamma, dbeta, dtau, *([deps] if learned else [])]
+    for a, b in zip(got, right, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-12)  # sums of up to 24 terms, in another order
+
+
 def test_tlu_equals_a_shifted_relu():
     """z = relu(y - tau) + tau, the form that the paper gives beside max(y, tau)."""
     rng = np.random.default_rng(0)

@@ -82,10 +82,10 @@ def compiled(kernel, given, num_warps, arch):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.cubin"
         path.write_bytes(binary.asm["cubin"])
-        usage, code = (subprocess.run([TOOLS / "cuobjdump", option, path], capture_output=True, text=True, check=True)
-                       .stdout for option in ("-res-usage", "-sass"))
-    registers, stack = map(int, re.search(r"REG:(\d+) STACK:(\d+)", usage).groups())
-    accesses = re.findall(r"\b((?:LDG|STG)\.E(?:\.\w+)*)", code)
+        report = subprocess.run([TOOLS / "cuobjdump", "-res-usage", "-sass", path], capture_output=True, text=True,
+                                check=True).stdout
+    registers, stack = map(int, re.search(r"REG:(\d+) STACK:(\d+)", report).groups())
+    accesses = re.findall(r"\b((?:LDG|STG)\.E(?:\.\w+)*)", report)
     return {"kernel": kernel.fn.__name__, "arch": arch, "warps": num_warps, "registers": registers, "stack": stack,
             "accesses": {a: accesses.count(a) for a in sorted(set(accesses))}}
 
