@@ -64,10 +64,11 @@ TRITON ?= 3.6.0
 test-triton: .venv/ready
 	@echo "Testing the kernels on Triton $(TRITON)"
 	test -d .venv/triton-$(TRITON) || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
-		--target .venv/triton-$(TRITON) triton==$(TRITON)
+		--target .venv/triton-$(TRITON) triton==$(TRITON) 'numpy<2.4'  # whose arrays of one entry are still numbers
 	export PYTHONPATH=.venv/triton-$(TRITON)
 	$(BIN)/python -c 'import triton; assert triton.__version__ == "$(TRITON)", triton.__version__'
-	$(BIN)/python -m pytest tests/test_kernels.py tests/test_kernels_compiled.py
+	$(BIN)/python -m pytest tests/test_kernels.py
+	$(BIN)/python -m pytest tests/test_kernels_compiled.py -k sm_90
 	echo "Tested in $$SECONDS s"
 
 serve: .venv/ready

@@ -281,6 +281,15 @@ def test_strided_inputs_and_gradients_give_the_same(layer):
 
 
 @pytest.mark.parametrize("layer", ONE_EACH, ids=str)
+def test_strided_parameters_give_the_same(layer):
+    x, params, _ = layer.arrays(np.float32)
+    x, *params = leaves([x, *params], DEVICE)
+    strided = [torch.stack((p, p + 1), -1)[..., 0] for p in params]
+    torch.testing.assert_close(TWINS[layer.name](x, *strided, eps=1e-5), TWINS[layer.name](x, *params, eps=1e-5),
+                               rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("layer", ONE_EACH, ids=str)
 def test_autocast_changes_nothing(layer):
     x, params, dy = layer.arrays(np.float32)
     for dtype in (torch.float32, torch.bfloat16):

@@ -452,6 +452,7 @@ def norm(x, gamma, beta, *, axes, param_axes=(1,), center=True, eps, groups=None
     _require_statistics(seen, axes, center, eps)
     shared = _fused(x) and _what_is_shared(x, axes, param_axes, groups, eps)
     if shared:
+        gamma, beta = (None if p is None else p.contiguous() for p in (gamma, beta))
         learned, number = (eps.flatten(), 0.0) if torch.is_tensor(eps) else (None, float(eps))
         y, hi, lo, var = fused.norm(x, gamma, beta, tau, learned, number, *shared, center)
         return y, (hi + lo).view(_kept(seen, axes)), var.view(_kept(seen, axes))

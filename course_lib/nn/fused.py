@@ -8,6 +8,7 @@ An operator is one opaque step for autograd, autocast, `torch.compile` and CUDA
 graphs.  Nothing in here synchronizes with the GPU.
 """
 
+from functools import wraps
 from math import prod
 
 import torch
@@ -24,6 +25,16 @@ MERGE = 1024  # partial results that a program adds at once
 LARGEST_WINDOW = 16  # channels; larger ones are left to the torch lines, since each is a line of code in the kernel
 
 
+def on_the_device_of_its_tensors(operator):
+    """Triton launches on the current GPU, wherever the tensors are; and the kernels read parameters one after another."""
+    @wraps(operator)
+    def run(*args):
+        args = [a.contiguous() if torch.is_tensor(a) and a.ndim == 1 else a for a in args]
+        with torch.cuda.device_of(next(a for a in args if torch.is_tensor(a))):
+            return operator(*args)
+    return run
+
+
 def takes(x):
     """Do the kernels take this tensor?  Nothing at all is left to the torch lines, which know what nothing means."""
     return x.device.type in DEVICES and x.dtype in DTYPES and x.numel() > 0
@@ -33,6 +44,7 @@ def takes(x):
 
 
 @torch.library.custom_op("course_lib::norm", mutates_args=())
+@on_the_device_of_its_tensors
 def norm(x: Tensor, gamma: Tensor | None, beta: Tensor | None, tau: Tensor | None, learned_eps: Tensor | None,
          eps: float, shared: str, count: int, center: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """y, and of each slice the mean in two floats and the biased variance.
@@ -72,6 +84,7 @@ def _(x, gamma, beta, tau, learned_eps, eps, shared, count, center):
 
 
 @torch.library.custom_op("course_lib::norm_backward", mutates_args=())
+@on_the_device_of_its_tensors
 def norm_backward(dy: Tensor, x: Tensor, gamma: Tensor | None, beta: Tensor | None, tau: Tensor | None,
                   learned_eps: Tensor | None, hi: Tensor, lo: Tensor, var: Tensor, eps: float, shared: str, count: int,
                   center: bool) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -144,6 +157,7 @@ def _parts_backward(view, dy, saved, gradients, dx, eps, center):
 
 
 @torch.library.custom_op("course_lib::scale_and_shift", mutates_args=())
+@on_the_device_of_its_tensors
 def scale_and_shift(x: Tensor, gamma: Tensor | None, beta: Tensor | None, mean: Tensor, var: Tensor,
                     eps: float) -> Tensor:
     """Batch norm with given statistics of each channel."""
@@ -160,6 +174,7 @@ def _(x, gamma, beta, mean, var, eps):
 
 
 @torch.library.custom_op("course_lib::scale_and_shift_backward", mutates_args=())
+@on_the_device_of_its_tensors
 def scale_and_shift_backward(dy: Tensor, x: Tensor, gamma: Tensor | None, mean: Tensor, var: Tensor,
                              eps: float) -> tuple[Tensor, Tensor, Tensor]:
     """dx, and dgamma and dbeta in float32, of batch norm with given statistics."""
@@ -178,6 +193,7 @@ def _(dy, x, gamma, mean, var, eps):
 
 
 @torch.library.custom_op("course_lib::window", mutates_args=())
+@on_the_device_of_its_tensors
 def window(x: Tensor, size: int, k: float, alpha: float, beta: float) -> Tensor:
     """Local response norm."""
     view = View(x, "group", 1)
@@ -194,6 +210,7 @@ def _(x, size, k, alpha, beta):
 
 
 @torch.library.custom_op("course_lib::window_backward", mutates_args=())
+@on_the_device_of_its_tensors
 def window_backward(dy: Tensor, x: Tensor, size: int, k: float, alpha: float, beta: float) -> Tensor:
     """dx of local response norm."""
     view = View(x, "group", 1)
