@@ -26,7 +26,7 @@ LARGEST_WINDOW = 16  # channels; larger ones are left to the torch lines, since 
 
 
 def on_the_device_of_its_tensors(operator):
-    """Triton launches on the current GPU, wherever the tensors are; and the kernels read parameters one after another."""
+    """Triton launches on the current GPU, not on that of its tensors, and the kernels read parameters one by one."""
     @wraps(operator)
     def run(*args):
         args = [a.contiguous() if torch.is_tensor(a) and a.ndim == 1 else a for a in args]
