@@ -67,7 +67,7 @@ test-triton: .venv/ready
 		--target .venv/triton-$(TRITON) triton==$(TRITON) 'numpy<2.4'  # whose arrays of one entry are still numbers
 	export PYTHONPATH=.venv/triton-$(TRITON)
 	$(BIN)/python -c 'import triton; assert triton.__version__ == "$(TRITON)", triton.__version__'
-	$(BIN)/python -m pytest tests/test_kernels.py
+	$(BIN)/python -m pytest -W "ignore:Conversion of an array:DeprecationWarning" tests/test_kernels.py
 	$(BIN)/python -m pytest tests/test_kernels_compiled.py -k sm_90
 	echo "Tested in $$SECONDS s"
 
