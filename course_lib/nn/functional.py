@@ -144,7 +144,7 @@ def _backward(x, dy, gamma, mu, rest, inv_std, dx, dgamma, dbeta, deps, *, axes,
 
 def _differentiable_gradients(dy, x, gamma, beta, eps, ctx):
     """The gradients of `Norm` by steps that autograd can follow, for second derivatives."""
-    inputs = [x, gamma, beta, eps]
+    x, gamma, beta, eps = inputs = [p.view_as(p) if torch.is_tensor(p) else p for p in (x, gamma, beta, eps)]
     wanted = [i for i, needed in enumerate(ctx.needs_input_grad[:4]) if needed]
     work = x.to(_wide(x))
     x_centered = work - _mean(work, ctx.axes) if ctx.center else work
@@ -268,7 +268,7 @@ def batch_norm_inference(x, gamma, beta, mean, var, *, eps=1e-5):
     _require_shape(x, (1,), gamma=gamma, beta=beta, mean=mean, var=var)
     _require_eps(eps)
     if _fused(x) and not (mean.requires_grad or var.requires_grad):
-        return fused.scale_and_shift(x, gamma, beta, mean, var, float(eps))
+        return fused.scale_and_shift(x, *map(_dense, (gamma, beta, mean, var)), float(eps))
     gamma, beta, mean, var = (None if p is None else _broadcast(p, x.ndim, (1,)) for p in (gamma, beta, mean, var))
     inv_std = torch.rsqrt(var.to(_wide(x)) + eps)
     y = (x - mean.to(_wide(x))) * (inv_std if gamma is None else gamma * inv_std)
@@ -452,8 +452,8 @@ def norm(x, gamma, beta, *, axes, param_axes=(1,), center=True, eps, groups=None
     _require_statistics(seen, axes, center, eps)
     shared = _fused(x) and _what_is_shared(x, axes, param_axes, groups, eps)
     if shared:
-        gamma, beta = (None if p is None else p.contiguous() for p in (gamma, beta))
         learned, number = (eps.flatten(), 0.0) if torch.is_tensor(eps) else (None, float(eps))
+        gamma, beta, tau, learned = map(_dense, (gamma, beta, tau, learned))
         y, hi, lo, var = fused.norm(x, gamma, beta, tau, learned, number, *shared, center)
         return y, (hi + lo).view(_kept(seen, axes)), var.view(_kept(seen, axes))
 
@@ -482,10 +482,10 @@ def _fused(x):
 
 def _what_is_shared(x, axes, param_axes, groups, eps):
     """Which entries share statistics, in the words of `fused.norm`; None where no kernel knows them."""
-    channels, space = param_axes in ((1,), ()), tuple(range(2, x.ndim))
+    channels, space = x.ndim > 1 and param_axes in ((1,), ()), tuple(range(2, x.ndim))
     by_map = channels and groups is None and axes == space
     if torch.is_tensor(eps):
-        return ("group", x.shape[1]) if by_map and eps.numel() == x.shape[1] else None
+        return ("group", x.shape[1]) if by_map and eps.shape == (1, x.shape[1], *(1,) * len(space)) else None
     if by_map:
         return "group", x.shape[1]
     if groups is not None:
@@ -500,7 +500,9 @@ def _what_is_shared(x, axes, param_axes, groups, eps):
 def differentiable_gradients(dy, x, gamma, beta, tau, learned_eps, eps, shared, count, center):
     """The gradients of `fused.norm` by the torch lines, in steps that autograd can follow, for second derivatives."""
     inputs = [x, gamma, beta, tau, learned_eps]
-    wanted = [p for p in inputs if p is not None and p.requires_grad]
+    with torch.enable_grad():  # aliases: where gamma depends on x, or is beta as well, each path is followed once
+        x, gamma, beta, tau, learned_eps = aliases = [None if p is None else p.view_as(p) for p in inputs]
+    wanted = [p for p in aliases if p is not None and p.requires_grad]
     groups = count if shared == "group" and count < x.shape[1] else None
     axes = {"last": tuple(range(x.ndim - count, x.ndim)), "batch": (0, *range(2, x.ndim)),
             "group": tuple(range(2, x.ndim + (groups is not None)))}[shared]
@@ -561,6 +563,11 @@ def _mean_square(a, axes, *, out):
         return _mean(a.square(), axes, out=out)
     squares = torch.linalg.vector_norm(a.view(*a.shape[:-1], -1, row), dim=-1).square_()
     return torch.sum(squares, axes, keepdim=True, out=out).div_(a.numel() // out.numel())
+
+
+def _dense(parameter):
+    """The parameter as the kernels read it: entries one after the other."""
+    return None if parameter is None else parameter.contiguous()
 
 
 def _like(gradient, parameter):

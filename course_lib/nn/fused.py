@@ -13,6 +13,7 @@ from math import prod
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from . import functional, kernels
 
@@ -22,29 +23,28 @@ TILE, TILE_BACKWARD = 32768, 16384  # entries of x in one program; the backward 
 CHUNK = 8192  # features from which on the backward pass cuts a row
 PART = 4096  # entries of a program that sees a part of a slice
 MERGE = 1024  # partial results that a program adds at once
-LARGEST_WINDOW = 16  # channels; larger ones are left to the torch lines, since each is a line of code in the kernel
-
-
-def on_the_device_of_its_tensors(operator):
-    """Triton launches on the current GPU, not on that of its tensors, and the kernels read parameters one by one."""
-    @wraps(operator)
-    def run(*args):
-        args = [a.contiguous() if torch.is_tensor(a) and a.ndim == 1 else a for a in args]
-        with torch.cuda.device_of(next(a for a in args if torch.is_tensor(a))):
-            return operator(*args)
-    return run
+LARGEST_WINDOW = 9  # channels; the squares of larger ones do not fit into registers, and the torch lines run
 
 
 def takes(x):
-    """Do the kernels take this tensor?  Nothing at all is left to the torch lines, which know what nothing means."""
-    return x.device.type in DEVICES and x.dtype in DTYPES and x.numel() > 0
+    """Do the kernels take this tensor?  Left to the torch lines: nothing at all, and derivatives in forward mode."""
+    return x.device.type in DEVICES and x.dtype in DTYPES and x.numel() > 0 and forward_ad._current_level < 0
 
 
 # ---------------------------------------------------------------- the operators
 
 
+def on_its_device(operator):
+    """Launches on the GPU of the first tensor: Triton takes the current one, which need not be it."""
+    @wraps(operator)
+    def run(x, *rest):
+        with torch.cuda.device_of(x):
+            return operator(x, *rest)
+    return run
+
+
 @torch.library.custom_op("course_lib::norm", mutates_args=())
-@on_the_device_of_its_tensors
+@on_its_device
 def norm(x: Tensor, gamma: Tensor | None, beta: Tensor | None, tau: Tensor | None, learned_eps: Tensor | None,
          eps: float, shared: str, count: int, center: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """y, and of each slice the mean in two floats and the biased variance.
@@ -84,7 +84,7 @@ def _(x, gamma, beta, tau, learned_eps, eps, shared, count, center):
 
 
 @torch.library.custom_op("course_lib::norm_backward", mutates_args=())
-@on_the_device_of_its_tensors
+@on_its_device
 def norm_backward(dy: Tensor, x: Tensor, gamma: Tensor | None, beta: Tensor | None, tau: Tensor | None,
                   learned_eps: Tensor | None, hi: Tensor, lo: Tensor, var: Tensor, eps: float, shared: str, count: int,
                   center: bool) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -157,7 +157,7 @@ def _parts_backward(view, dy, saved, gradients, dx, eps, center):
 
 
 @torch.library.custom_op("course_lib::scale_and_shift", mutates_args=())
-@on_the_device_of_its_tensors
+@on_its_device
 def scale_and_shift(x: Tensor, gamma: Tensor | None, beta: Tensor | None, mean: Tensor, var: Tensor,
                     eps: float) -> Tensor:
     """Batch norm with given statistics of each channel."""
@@ -174,7 +174,7 @@ def _(x, gamma, beta, mean, var, eps):
 
 
 @torch.library.custom_op("course_lib::scale_and_shift_backward", mutates_args=())
-@on_the_device_of_its_tensors
+@on_its_device
 def scale_and_shift_backward(dy: Tensor, x: Tensor, gamma: Tensor | None, mean: Tensor, var: Tensor,
                              eps: float) -> tuple[Tensor, Tensor, Tensor]:
     """dx, and dgamma and dbeta in float32, of batch norm with given statistics."""
@@ -193,7 +193,7 @@ def _(dy, x, gamma, mean, var, eps):
 
 
 @torch.library.custom_op("course_lib::window", mutates_args=())
-@on_the_device_of_its_tensors
+@on_its_device
 def window(x: Tensor, size: int, k: float, alpha: float, beta: float) -> Tensor:
     """Local response norm."""
     view = View(x, "group", 1)
@@ -210,7 +210,7 @@ def _(x, size, k, alpha, beta):
 
 
 @torch.library.custom_op("course_lib::window_backward", mutates_args=())
-@on_the_device_of_its_tensors
+@on_its_device
 def window_backward(dy: Tensor, x: Tensor, size: int, k: float, alpha: float, beta: float) -> Tensor:
     """dx of local response norm."""
     view = View(x, "group", 1)
@@ -233,9 +233,12 @@ def _keep(ctx, inputs, output):
     x, gamma, beta, tau, learned_eps, *ctx.setting = inputs
     ctx.save_for_backward(x, gamma, beta, tau, learned_eps, *output[1:])
     ctx.mark_non_differentiable(*output[1:])
+    ctx.set_materialize_grads(False)
 
 
 def _gradients(ctx, dy, *_):
+    if dy is None:
+        return (None,) * 9
     x, *parameters, hi, lo, var = ctx.saved_tensors
     if torch.is_grad_enabled():  # somebody wants to differentiate the gradient: the torch lines can
         found = functional.differentiable_gradients(dy, x, *parameters, *ctx.setting)

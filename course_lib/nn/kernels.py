@@ -563,7 +563,8 @@ def window_backward(
         squares = tl.zeros((BC, BN * BS), tl.float32)
         for i in tl.static_range(SIZE):
             squares += x[i + j] * x[i + j]
-        t = k + alpha * squares
+        output = c + (j - (SIZE - 1) // 2)
+        t = tl.where((output >= 0) & (output < C), k + alpha * squares, 1.0)  # 1 where there is no output: k may be 0
         power = inverse_power(t, BETA)
         seen_by += dy * x[SIZE // 2 + j] * power / t
         if j == (SIZE - 1) // 2:
