@@ -420,6 +420,23 @@ def test_second_derivative_comes_from_the_torch_lines(layer, monkeypatch):
         assert layers.relative_error(a.cpu().numpy(), b.cpu().numpy()) < 2e-5  # two derivatives in float32
 
 
+def test_second_derivative_at_inference_comes_from_the_torch_lines():
+    x, gamma, mean = torch.randn(2, 3, device=DEVICE), torch.rand(3, device=DEVICE), torch.rand(3, device=DEVICE)
+    results = []
+    for dtype in (torch.float32, torch.float64):
+        x_, g_ = (t.to(dtype).requires_grad_() for t in (x, gamma))
+        y = F.batch_norm_inference(x_, g_, None, mean.to(dtype), mean.to(dtype))
+        dx, = torch.autograd.grad(y.square().sum(), x_, create_graph=True)
+        results.append([t.double() for t in torch.autograd.grad(dx.square().sum(), (x_, g_))])
+    torch.testing.assert_close(*results, rtol=1e-5, atol=1e-5)  # two derivatives in float32
+
+
+def test_more_maps_than_the_kernels_can_count_are_refused():
+    x = torch.empty(1, device=DEVICE).expand(2**15, 2**15, 1)
+    with pytest.raises(ValueError, match="32768 x 32768 maps, more than the kernels can count"):
+        fused.View(x.to("meta"), "batch", 0)
+
+
 def test_second_derivative_of_windows_is_refused():
     x = torch.ones(2, 4, 3, device=DEVICE, requires_grad=True)
     dx, = torch.autograd.grad(F.local_response_norm(x).square().sum(), x, create_graph=True)

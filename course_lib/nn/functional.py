@@ -269,6 +269,10 @@ def batch_norm_inference(x, gamma, beta, mean, var, *, eps=1e-5):
     _require_eps(eps)
     if _fused(x) and not (mean.requires_grad or var.requires_grad):
         return fused.scale_and_shift(x, *map(_dense, (gamma, beta, mean, var)), float(eps))
+    return _inference_lines(x, gamma, beta, mean, var, eps)
+
+
+def _inference_lines(x, gamma, beta, mean, var, eps):
     gamma, beta, mean, var = (None if p is None else _broadcast(p, x.ndim, (1,)) for p in (gamma, beta, mean, var))
     inv_std = torch.rsqrt(var.to(_wide(x)) + eps)
     y = (x - mean.to(_wide(x))) * (inv_std if gamma is None else gamma * inv_std)
@@ -514,6 +518,16 @@ def differentiable_gradients(dy, x, gamma, beta, tau, learned_eps, eps, shared, 
         y = y if tau is None else TLU.apply(y, _broadcast(tau, x.ndim, (1,)))
         found = iter(torch.autograd.grad(y, wanted, dy, create_graph=True))
     return [next(found) if p is not None and p.requires_grad else None for p in inputs]
+
+
+def differentiable_inference_gradients(dy, x, gamma, beta, mean, var, eps):
+    """The gradients of `fused.scale_and_shift` for x, gamma and beta, by the torch lines, for second derivatives."""
+    with torch.enable_grad():
+        aliases = [None if p is None else p.view_as(p) for p in (x, gamma, beta)]
+        wanted = [p for p in aliases if p is not None and p.requires_grad]
+        y = _inference_lines(*aliases, mean, var, eps)
+        found = iter(torch.autograd.grad(y, wanted, dy, create_graph=True))
+    return [next(found) if p is not None and p.requires_grad else None for p in aliases]
 
 
 def _blocks(axes, x, *others):

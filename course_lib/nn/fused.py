@@ -258,6 +258,9 @@ def _keep_scale(ctx, inputs, output):
 
 def _scale_gradients(ctx, dy):
     x, gamma, beta, mean, var = ctx.saved_tensors
+    if torch.is_grad_enabled():
+        found = functional.differentiable_inference_gradients(dy, x, gamma, beta, mean, var, ctx.eps)
+        return *found, None, None, None
     dx, dgamma, dbeta = scale_and_shift_backward(dy, x, gamma, mean, var, ctx.eps)
     return (dx, None if gamma is None else dgamma.to(gamma.dtype), None if beta is None else dbeta.to(beta.dtype),
             None, None, None)
@@ -299,9 +302,12 @@ class View:
             self.n, self.c, self.s = x.shape[0], x.shape[1], prod(x.shape[2:])
             self.groups = count if shared == "group" else self.c
             self.k = self.c // self.groups
-            self.last = channels_last(x)
-            self.x = x if self.last else x.contiguous()
+            self.x = x if channels_last(x) else x.contiguous()
+            self.last = channels_last(self.x)
         self.slices = self.groups * (1 if self.across else self.n)
+        if self.n * self.c >= 2**30 or (self.c >= 2**19 and self.s > 1):
+            raise ValueError(f"x of shape {tuple(x.shape)} has {self.n} x {self.c} maps, more than the kernels can "
+                             "count; with use_kernels(False) the torch lines take it")
 
     def back(self, y):
         """The result with the strides of x as it came."""
