@@ -9,7 +9,7 @@ import layers
 import numpy as np
 import pytest
 import torch
-from torch_twins import NO_GPU, TWINS, gradients, leaves
+from torch_twins import NO_GPU, TWINS, assert_autocast_changes_nothing, gradients, leaves
 
 import course_lib as ours
 from course_lib import nn
@@ -291,16 +291,7 @@ def test_strided_parameters_give_the_same(layer):
 
 @pytest.mark.parametrize("layer", ONE_EACH, ids=str)
 def test_autocast_changes_nothing(layer):
-    x, params, dy = layer.arrays(np.float32)
-    for dtype in (torch.float32, torch.bfloat16):
-        results = []
-        for enabled in (False, True):
-            tensors = leaves([x, *params], DEVICE)
-            with torch.autocast(DEVICE, torch.bfloat16, enabled=enabled):
-                y = TWINS[layer.name](tensors[0].to(dtype), *tensors[1:], eps=0.1)
-                y.backward(torch.tensor(dy, device=DEVICE).to(dtype))
-            results.append([y.detach(), *(t.grad for t in tensors)])
-        torch.testing.assert_close(*results, rtol=0, atol=0)
+    assert_autocast_changes_nothing(layer, DEVICE)
 
 
 def test_first_gradient_with_a_graph_is_right_where_inputs_depend_on_each_other(monkeypatch):
@@ -327,6 +318,7 @@ def test_forward_mode_and_eps_of_each_sample_are_left_to_the_torch_lines():
     torch.testing.assert_close(F.standardize(row, (0,)).mean(), torch.tensor(0.0, device=DEVICE), rtol=0, atol=1e-6)
 
 
+@on_each_path
 def test_tlu_at_its_threshold_gives_the_gradient_to_tau():
     x = torch.zeros(2, 3, 4, device=DEVICE)
     beta, tau = torch.zeros(2, 3, device=DEVICE).unbind()
@@ -334,6 +326,16 @@ def test_tlu_at_its_threshold_gives_the_gradient_to_tau():
     z = F.filter_response_norm_tlu(x, None, beta, tau)
     dbeta, dtau = torch.autograd.grad(z.sum(), (beta, tau))
     assert (dbeta == 0).all() and (dtau == 8).all()
+
+
+@on_each_path
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # dx is inf - inf, by its formula
+def test_tlu_gives_an_infinite_gradient_to_one_side_only():
+    x = torch.tensor([[[1.0, -1.0]]], device=DEVICE, requires_grad=True)
+    tau = torch.zeros(1, device=DEVICE, requires_grad=True)
+    z = F.filter_response_norm_tlu(x, None, None, tau)
+    dtau, = torch.autograd.grad(z, tau, torch.tensor([[[torch.inf, 3.0]]], device=DEVICE))
+    assert dtau == 3  # inf - inf would be NaN
 
 
 def test_window_with_k_0_has_a_gradient_at_the_edges():
@@ -365,11 +367,15 @@ def operator_calls():
         "scale_backward": (fused.scale_and_shift_backward, (dy, x, gamma, tau, eps, 0.1)),
         "window": (fused.window, (x, 3, 1.0, 0.3, 0.75)),
         "window_backward": (fused.window_backward, (dy, x, 3, 1.0, 0.3, 0.75)),
+        "channels_last": (fused.norm, (x.to(memory_format=torch.channels_last), gamma, None, None, None, 0.1, "batch",
+                                       0, True)),
+        "permuted_backward": (fused.norm_backward, (dy, x.mT.contiguous().mT, gamma, None, None, None, hi, lo, var,
+                                                    0.1, "group", 4, True)),
     }
 
 
 @pytest.mark.parametrize("name", ["batch", "group", "frn", "last", "backward", "scale", "scale_backward", "window",
-                                  "window_backward"])
+                                  "window_backward", "channels_last", "permuted_backward"])
 def test_operator_is_what_it_tells_torch(name):
     operator, arguments = operator_calls()[name]
     if "backward" not in name:

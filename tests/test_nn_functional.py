@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch_twins import (
     TWINS,
+    assert_autocast_changes_nothing,
     gradients,
     leaves,
     on_each_device,
@@ -196,17 +197,7 @@ def test_constant_input_gives_exactly_beta(layer, value):
 @on_each_device
 @pytest.mark.parametrize("layer", SMALL, ids=str)
 def test_autocast_changes_nothing(layer, device):
-    x, params, dy = layer.arrays(np.float32)
-    for dtype in (torch.float32, torch.bfloat16):
-        results = []
-        for enabled in (False, True):
-            tensors = leaves([x, *params], device)
-            with torch.autocast(device, torch.bfloat16, enabled=enabled):
-                y = TWINS[layer.name](tensors[0].to(dtype), *tensors[1:], eps=0.1)
-                assert y.dtype == dtype
-                y.backward(torch.tensor(dy, device=device).to(dtype))  # inside, which is worse than usual
-            results.append([y.detach(), *(t.grad for t in tensors)])
-        torch.testing.assert_close(*results, rtol=0, atol=0)
+    assert_autocast_changes_nothing(layer, device)
 
 
 @pytest.mark.parametrize("name", ["zca", "lrn", "inference"])

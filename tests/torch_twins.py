@@ -1,6 +1,7 @@
 """What the tests of `course_lib.nn` share: devices, the functional twins of the layers, and how to run them."""
 
 import layers
+import numpy as np
 import pytest
 import torch
 
@@ -47,3 +48,18 @@ def twin_gradients(layer, arrays, eps, device="cpu"):
     """y, dx and the gradients of the parameters by the torch half, from the NumPy arrays of `layer.arrays`."""
     x, params, dy = arrays
     return gradients(lambda *tensors: TWINS[layer.name](*tensors, eps=eps), leaves([x, *params], device), dy)
+
+
+def assert_autocast_changes_nothing(layer, device):
+    """y and the gradients of a layer keep their bits and types under autocast, in float32 and in bfloat16."""
+    x, params, dy = layer.arrays(np.float32)
+    for dtype in (torch.float32, torch.bfloat16):
+        results = []
+        for enabled in (False, True):
+            tensors = leaves([x, *params], device)
+            with torch.autocast(device, torch.bfloat16, enabled=enabled):
+                y = TWINS[layer.name](tensors[0].to(dtype), *tensors[1:], eps=0.1)
+                assert y.dtype == dtype
+                y.backward(torch.tensor(dy, device=device).to(dtype))  # inside, which is worse than usual
+            results.append([y.detach(), *(t.grad for t in tensors)])
+        torch.testing.assert_close(*results, rtol=0, atol=0)

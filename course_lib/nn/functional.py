@@ -38,8 +38,9 @@ class use_kernels:
     """Turns the fused GPU kernels on or off, for good or, in a `with` statement, for a while.
 
     They are on at first, and serve tensors on a GPU in float16, bfloat16 and
-    float32.  Turned off, the torch lines of this module run there as they do
-    everywhere else; the results differ by the rounding of sums.
+    float32; whitening, windows of 10 channels and more, and axes that belong
+    to no layer run in the torch lines of this module there too.  Turned off,
+    all do.  The results differ by the rounding of sums.
 
     Args:
         enabled: True or False.
@@ -219,8 +220,6 @@ def filter_response_norm_tlu(x, gamma, beta, tau, *, eps=1e-6):
     _require_channels(x)
     _require_floating(x)
     _require_shape(x, (1,), tau=tau)
-    if not _fused(x):
-        return tlu(filter_response_norm(x, gamma, beta, eps=eps), tau)
     return _filter_response_norm(x, gamma, beta, eps, tau)
 
 
@@ -446,7 +445,7 @@ def norm(x, gamma, beta, *, axes, param_axes=(1,), center=True, eps, groups=None
         axes: the axes that share statistics; with `groups`, axes of x seen as (N, groups, C / groups, *S).
         center: False to leave the mean where it is.
         eps: a number, or a tensor that broadcasts against the statistics.
-        tau: thresholds (C,) of a TLU that follows, for the kernels only.
+        tau: thresholds (C,) of a TLU that follows, or None.
     Returns:
         y, mean, var; the last two with the reduced axes at length 1.
     """
@@ -462,7 +461,8 @@ def norm(x, gamma, beta, *, axes, param_axes=(1,), center=True, eps, groups=None
         return y, (hi + lo).view(_kept(seen, axes)), var.view(_kept(seen, axes))
 
     y, mean, var = _norm_lines(seen, *(_lift(p, x, param_axes, groups) for p in (gamma, beta)), eps, axes, center)
-    return y if groups is None else y.flatten(1, 2), mean, var
+    y = y if groups is None else y.flatten(1, 2)
+    return y if tau is None else tlu(y, tau), mean, var
 
 
 def _lift(parameter, x, param_axes, groups):

@@ -28,7 +28,8 @@ LARGEST_WINDOW = 9  # channels; the squares of larger ones do not fit into regis
 
 def takes(x):
     """Do the kernels take this tensor?  Left to the torch lines: nothing at all, and derivatives in forward mode."""
-    return x.device.type in DEVICES and x.dtype in DTYPES and x.numel() > 0 and forward_ad._current_level < 0
+    forward_mode = forward_ad._current_level >= 0  # torch has no public way to ask
+    return x.device.type in DEVICES and x.dtype in DTYPES and x.numel() > 0 and not forward_mode
 
 
 # ---------------------------------------------------------------- the operators
@@ -64,16 +65,15 @@ def norm(x: Tensor, gamma: Tensor | None, beta: Tensor | None, tau: Tensor | Non
         kernels.tile_forward[view.tile_grid()](
             view.x, gamma, beta, tau, learned_eps, y, hi, lo, var, view.slices, eps, CENTER=center, **view.tile())
     else:
-        parts, size = view.parts(3), view.part()
-        kernels.moments[view.part_grid()](
+        parts, size, grid = view.parts(3), view.part(), view.part_grid()
+        kernels.moments[grid](
             view.x, parts, view.n, parts[0].numel(), C=view.c, S=view.s, ACROSS=view.across, LAST=view.last,
-            CENTER=center, **view.part())
+            CENTER=center, **size)
         kernels.merge[(view.slices,)](
             parts, hi, lo, var, view.n, parts[0].numel(), K=view.k, S=view.s, ACROSS=view.across, CENTER=center,
             BN=size["BN"], BS=size["BS"], BE=min(MERGE, power_of_2(view.k * parts.shape[-1])), num_warps=4)
-        kernels.apply[view.part_grid()](
-            view.x, gamma, beta, tau, learned_eps, hi, lo, var, y, view.n, eps, CENTER=center, **view.sizes(),
-            **view.part())
+        kernels.apply[grid](
+            view.x, gamma, beta, tau, learned_eps, hi, lo, var, y, view.n, eps, CENTER=center, **view.sizes(), **size)
     return view.back(y), hi, lo, var
 
 
@@ -105,10 +105,10 @@ def norm_backward(dy: Tensor, x: Tensor, gamma: Tensor | None, beta: Tensor | No
                 view.x, dy, *saved, dx, *gradients, view.slices, eps, CENTER=center, **view.tile())
         else:
             _parts_backward(view, dy, saved, gradients, dx, eps, center)
-    # Added up in float32, in an order that depends on nothing but the shapes.
+    # Added up in float32, in an order that depends on nothing but the shapes and the GPU.
     rows = [(dgamma, gamma), (dbeta, beta), (dtau, tau), (deps, learned_eps)]
-    return view.back(dx), *(x.new_empty(0) if p is None else d.view(-1, p.numel()).sum(0).view(p.shape).to(p.dtype)
-                 for d, p in rows)
+    return view.back(dx), *(
+        x.new_empty(0) if p is None else d.view(-1, p.numel()).sum(0).view(p.shape).to(p.dtype) for d, p in rows)
 
 
 @norm_backward.register_fake
@@ -143,17 +143,17 @@ def _features_backward(view, dy, gamma, beta, hi, lo, var, dx, eps, center):
 
 def _parts_backward(view, dy, saved, gradients, dx, eps, center):
     gamma, beta, tau, learned_eps, hi, lo, var = saved
-    parts, size = view.parts(2 if tau is None else 3), view.part()
+    parts, size, grid = view.parts(2 if tau is None else 3), view.part(), view.part_grid()
     along = dx.new_empty((2, view.slices), dtype=torch.float32)
-    kernels.sums[view.part_grid()](
-        view.x, dy, *saved, parts, None, view.n, parts[0].numel(), eps, CENTER=center, **view.sizes(), **view.part())
+    kernels.sums[grid](
+        view.x, dy, *saved, parts, None, view.n, parts[0].numel(), eps, CENTER=center, **view.sizes(), **size)
     block = min(64, MERGE, power_of_2(view.k))
     kernels.merge_sums[(view.slices,)](
         parts, None if view.features else gamma, var, learned_eps, *gradients, along, view.n, parts[0].numel(),
         view.slices, eps, C=view.c, K=view.k, S=view.s, ACROSS=view.across, BN=size["BN"], BS=size["BS"],
         BK=block, BP=min(max(1, MERGE // block), power_of_2(parts.shape[-1])), num_warps=4)
-    kernels.apply_backward[view.part_grid()](
-        view.x, dy, *saved, along, dx, view.n, view.slices, eps, CENTER=center, **view.sizes(), **view.part())
+    kernels.apply_backward[grid](
+        view.x, dy, *saved, along, dx, view.n, view.slices, eps, CENTER=center, **view.sizes(), **size)
 
 
 @torch.library.custom_op("course_lib::scale_and_shift", mutates_args=())

@@ -47,6 +47,17 @@ def eps_of(eps_ptr, eps, group, mask):
     return eps if eps_ptr is None else tl.load(eps_ptr + group, mask=mask, other=1.0).to(tl.float32)
 
 
+@triton.jit
+def above(x_hat, gamma_ptr, beta_ptr, tau_ptr, channel, mask):
+    """Which entries of y = gamma * x_hat + beta are above the thresholds of their channels?"""
+    y = x_hat
+    if gamma_ptr is not None:
+        y *= wide(gamma_ptr + channel, mask)
+    if beta_ptr is not None:
+        y += wide(beta_ptr + channel, mask)
+    return y > wide(tau_ptr + channel, mask)
+
+
 # ---------------------------------------------------------------- a slice in one program
 
 
@@ -123,11 +134,8 @@ def tile_backward(
     gamma = 1.0
     if gamma_ptr is not None:
         gamma = wide(gamma_ptr + channel, known)
-    if tau_ptr is not None:  # entries below the threshold belong to tau
-        y = x_hat * gamma
-        if beta_ptr is not None:
-            y += wide(beta_ptr + channel, known)
-        passed = y > wide(tau_ptr + channel, known)
+    if tau_ptr is not None:  # entries up to the threshold belong to tau
+        passed = above(x_hat, gamma_ptr, beta_ptr, tau_ptr, channel, known)
         tl.store(dtau_ptr + row * K + k, tl.sum(tl.where(passed, 0.0, dy), 2, keep_dims=True), mask=known)
         dy = tl.where(passed, dy, 0.0)
     if dgamma_ptr is not None:
@@ -362,17 +370,6 @@ def apply(
 
 
 @triton.jit
-def passed_on(dy, x_hat, gamma_ptr, beta_ptr, tau_ptr, c, C: tl.constexpr):
-    """dy where y is above the threshold of its channel, else 0."""
-    y = x_hat
-    if gamma_ptr is not None:
-        y *= wide(gamma_ptr + c, c < C)
-    if beta_ptr is not None:
-        y += wide(beta_ptr + c, c < C)
-    return tl.where(y > wide(tau_ptr + c, c < C), dy, 0.0)
-
-
-@triton.jit
 def sums(
     x_ptr, dy_ptr, gamma_ptr, beta_ptr, tau_ptr, eps_ptr, hi_ptr, lo_ptr, var_ptr,
     parts_ptr,  # (3, N or 1, C, parts): sums of dy, of dy * x_hat, and of what tau keeps
@@ -391,9 +388,9 @@ def sums(
             inv_std *= wide(gamma_ptr + c, c < C)
         tl.store(dx_ptr + at, dy * inv_std, mask=mask)
     if tau_ptr is not None:
-        to_y = passed_on(dy, x_hat, gamma_ptr, beta_ptr, tau_ptr, c, C)
-        tl.store(out + 2 * stride, tl.sum(dy - to_y, 1, keep_dims=True), mask=c < C)
-        dy = to_y
+        passed = above(x_hat, gamma_ptr, beta_ptr, tau_ptr, c, c < C)
+        tl.store(out + 2 * stride, tl.sum(tl.where(passed, 0.0, dy), 1, keep_dims=True), mask=c < C)
+        dy = tl.where(passed, dy, 0.0)
     if FEATURES and gamma_ptr is not None:
         dy *= parameter(gamma_ptr, c, s, C, S, FEATURES)
     tl.store(out, tl.sum(dy, 1, keep_dims=True), mask=c < C)
@@ -464,7 +461,7 @@ def apply_backward(
         x_ptr, hi_ptr, lo_ptr, var_ptr, eps_ptr, eps, sample, c, at, mask, C, K, CENTER)
     dx = wide(dy_ptr + at, mask)
     if tau_ptr is not None:
-        dx = passed_on(dx, x_hat, gamma_ptr, beta_ptr, tau_ptr, c, C)
+        dx = tl.where(above(x_hat, gamma_ptr, beta_ptr, tau_ptr, c, c < C), dx, 0.0)
     if gamma_ptr is not None:
         dx *= parameter(gamma_ptr, c, s, C, S, FEATURES)
     if CENTER:

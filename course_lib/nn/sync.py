@@ -178,15 +178,15 @@ def _moments(x):
     axes, count = _shared(x), max(1, x.numel() // max(1, x.shape[1]))
     x = x.to(F._wide(x))
     mu = x.sum(axes) / count
-    x_centered = x - _lift(mu, x)
+    x_centered = x - _column(mu, x)
     rest = x_centered.sum(axes) / count  # what the rounding of mu has left
-    return mu, rest, x_centered.sub_(_lift(rest, x)).square_().sum(axes)
+    return mu, rest, x_centered.sub_(_column(rest, x)).square_().sum(axes)
 
 
 def _apply(x, gamma, beta, hi, lo, inv_std):
     """gamma * ((x - hi) - lo) * inv_std + beta, in the type and memory format of x."""
-    y = _centered(x, hi, lo).mul_(_lift(inv_std if gamma is None else gamma * inv_std, x))
-    return (y if beta is None else y.add_(_lift(beta, x))).to(x.dtype)
+    y = _centered(x, hi, lo).mul_(_column(inv_std if gamma is None else gamma * inv_std, x))
+    return (y if beta is None else y.add_(_column(beta, x))).to(x.dtype)
 
 
 def _sums(x, dy, hi, lo):
@@ -197,21 +197,21 @@ def _sums(x, dy, hi, lo):
 
 def _input_gradient(x, dy, gamma, hi, lo, inv_std, mean_dy, mean_dy_x_centered):
     """gamma * inv_std * (dy - mean(dy) - x_centered * inv_std**2 * mean(dy * x_centered)), the means over all ranks."""
-    dx = _centered(x, hi, lo).mul_(_lift(mean_dy_x_centered * -inv_std.square(), x)).add_(dy).sub_(_lift(mean_dy, x))
-    return dx.mul_(_lift(inv_std if gamma is None else gamma * inv_std, x)).to(x.dtype)
+    along_x = _column(mean_dy_x_centered * inv_std.square(), x)
+    dx = (dy - _column(mean_dy, x)).sub_(_centered(x, hi, lo).mul_(along_x))
+    return dx.mul_(_column(inv_std if gamma is None else gamma * inv_std, x)).to(x.dtype)
 
 
 def _centered(x, hi, lo):
-    return (x.to(hi.dtype) - _lift(hi, x)).sub_(_lift(lo, x))
+    return (x.to(hi.dtype) - _column(hi, x)).sub_(_column(lo, x))
 
 
 def _shared(x):
     return 0, *range(2, x.ndim)
 
 
-def _lift(a, x):
-    """The (C,) numbers as a column that broadcasts against x."""
-    return a.reshape(-1, *(1,) * (x.ndim - 2))
+def _column(a, x):
+    return F._broadcast(a, x.ndim, (1,))
 
 
 def _gather(mine, group, what):
