@@ -114,12 +114,12 @@ class FilterResponseNorm(nn.Module):
     Source: Singh & Krishnan 2020, section 3.
     """
 
-    learned = ("weight", "bias")
+    _learned = ("weight", "bias")
 
     def __init__(self, num_features, eps=1e-6, learned_eps=False, device=None, dtype=None):
         super().__init__()
         self.num_features, self.eps, self.learned_eps = num_features, eps, learned_eps
-        for name in (*self.learned, "eps_l") if learned_eps else self.learned:
+        for name in (*self._learned, "eps_l") if learned_eps else self._learned:
             setattr(self, name, nn.Parameter(torch.empty(num_features, device=device, dtype=dtype)))
         self.reset_parameters()
 
@@ -148,7 +148,7 @@ class FilterResponseNormTLU(FilterResponseNorm):
     Source: Singh & Krishnan 2020, section 3.
     """
 
-    learned = ("weight", "bias", "tau")
+    _learned = ("weight", "bias", "tau")
 
     def reset_parameters(self):
         super().reset_parameters()

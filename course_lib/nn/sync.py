@@ -3,7 +3,8 @@
 Each rank sums over its own batch, three numbers per channel travel, and every
 rank merges them in the same way, so that all go on with the same bits:
 
-    n = sum_i n_i,   mean = sum_i n_i mean_i / n,   M2 = sum_i (M2_i + n_i (mean_i - mean)**2)
+    n = sum_i n_i,   mean = sum_i n_i mean_i / n
+    M2 = sum_i (M2_i + n_i (mean_i - mean)**2)
 
 Source: Chan, Golub & LeVeque 1979, "Updating formulae and a pairwise algorithm for computing sample variances",
     for two parts.
@@ -18,6 +19,8 @@ from torch.autograd.function import once_differentiable
 
 from . import functional as F
 from .modules import _BatchNorm, _require_channels, _require_positive
+
+__all__ = ["SyncBatchNorm", "convert_sync_batchnorm"]
 
 TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
