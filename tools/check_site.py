@@ -25,14 +25,14 @@ class Passed:
 
 
 def main():
-    """Run tests/test_site.py on the folder: one line when all is well, pytest's report when it is not."""
+    """Run tests/site/test_site.py on the folder: one line when all is well, pytest's report when it is not."""
     site = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "_build/html").resolve()
     if not (site / "index.html").exists():
         sys.exit(f"{site} holds no site: make book")
     os.environ["COURSE_SITE_FOLDER"] = str(site)
     passed, said = Passed(), io.StringIO()
     with contextlib.redirect_stdout(said):
-        code = pytest.main([str(ROOT / "tests/test_site.py"), *OPTIONS], [passed])
+        code = pytest.main([str(ROOT / "tests/site/test_site.py"), *OPTIONS], [passed])
     if code or not passed.count:
         sys.exit(f"{said.getvalue()}\nThe site in {site} has a fault: see above")
     pages = sum(1 for _ in site.rglob("*.html"))

@@ -5,7 +5,7 @@
 Each layer runs once with stand-ins for the kernels, which note what `fused.py`
 launches; then Triton compiles those launches for the given architectures.  The
 table holds registers per thread, bytes of stack (spilled registers), and the
-widest and narrowest access to x and y.  `tests/test_kernels_compiled.py` sets
+widest and narrowest access to x and y.  `tests/nn/test_kernels_compiled.py` sets
 limits to it.
 """
 

@@ -7,7 +7,7 @@
 Each mutant is one edit: an operator, a comparison, a number, True for False, a
 condition turned over, a keyword or a statement left out.  It runs in a process
 of its own that first proves that it loaded the mutant.  A mutant that no test
-kills must stand in `tests/mutants_survived.md` with the reason.
+kills must stand in `tests/tools/mutants_survived.md` with the reason.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from typing import NamedTuple
 os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", HYPOTHESIS_PROFILE="quick")
 
 ROOT = Path(__file__).resolve().parents[1]
-SURVIVORS = ROOT / "tests" / "mutants_survived.md"
+SURVIVORS = ROOT / "tests" / "tools" / "mutants_survived.md"
 CORE = ("test_standardize", "test_norms", "test_sums", "test_bad_input", "test_accuracy", "test_properties")
 TESTS = {
     "standardize": CORE,
@@ -131,9 +131,10 @@ def _copy(node, **changes):
 def run_tests(mutant, folder, tests):
     """In a child process: put the mutant first on the path, prove that it is what loads, run the tests."""
     package = folder / "course_lib"
-    shutil.copytree(ROOT / "course_lib", package, ignore=shutil.ignore_patterns("__pycache__", "nn", "exercises"))
+    needless = shutil.ignore_patterns("__pycache__", "nn", "exercises", "chapters")
+    shutil.copytree(ROOT / "course_lib", package, ignore=needless)
     (package / f"{mutant.module}.py").write_text(mutant.source, encoding="utf8")
-    sys.path.insert(0, str(folder))
+    sys.path[:0] = str(folder), str(tests)
     sys.dont_write_bytecode = True
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 5))
     try:
@@ -144,7 +145,7 @@ def run_tests(mutant, folder, tests):
     except Exception:  # a mutant may raise anything
         return KILLED  # it does not even import
     options = ["-x", "-q", "--assert=plain", "--no-header", "-p", "no:cacheprovider", "--rootdir", str(tests)]
-    passed = (pytest.main([str(tests / f"{name}.py"), *options]) == 0 for name in TESTS[mutant.module])
+    passed = (pytest.main([str(tests / "library" / f"{name}.py"), *options]) == 0 for name in TESTS[mutant.module])
     return SURVIVED if all(passed) else KILLED  # file by file: most die in the first
 
 

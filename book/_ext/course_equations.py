@@ -26,7 +26,7 @@ def equations(text):
 def tests_by_equation():
     """{number: names of the tests whose docstring says `Equation (number)`}."""
     found = {}
-    for path in sorted((ROOT / "tests").glob("test_*.py")):
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf8"))):
             if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
                 for group in NAMED.findall(ast.get_docstring(node) or ""):
@@ -50,7 +50,7 @@ class Equations(SphinxDirective):
             section = nodes.section("", nodes.title("", title), ids=[f"chapter-{path.stem[:2]}"])
             section += [self.entry(docname, number, tex, tests.get(number, [])) for number, tex in equations(text)]
             sections.append(section)
-        for path in (ROOT / "tests").glob("test_*.py"):
+        for path in (ROOT / "tests").rglob("test_*.py"):
             self.env.note_dependency(str(path))
         return sections
 

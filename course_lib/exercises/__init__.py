@@ -1,15 +1,16 @@
 """The exercises of the course: check, hint, solution, case, progress.
 
-Each chapter has a module, ch01.py and so on, with solutions, cases, laws and
-known mistakes.  NumPy and the standard library are enough to run all this.
+The engine alone: the exercises of a chapter, with their cases, laws and known
+mistakes, stand in `course_lib/chapters/chNN/exercises.py` and are found there.
+NumPy and the standard library are enough to run all this.
 """
 
 import difflib
 import importlib
 import pkgutil
-import re
 import textwrap
 
+from .. import chapters
 from . import record
 from .engine import EXERCISES, exercise
 from .report import STEPS, WIDTH, Case, Report, Solution, Text
@@ -18,9 +19,8 @@ __all__ = ["EXERCISES", "case", "check", "exercise", "hint", "progress", "soluti
 
 _steps: dict[str, tuple[tuple, int]] = {}  # for each exercise the hints in turn, and how many have been shown
 
-for _module in pkgutil.iter_modules(__path__):
-    if re.fullmatch(r"ch\d\d", _module.name):
-        importlib.import_module(f"{__name__}.{_module.name}")
+for _chapter in pkgutil.iter_modules(chapters.__path__, f"{chapters.__name__}."):
+    importlib.import_module(f"{_chapter.name}.exercises")
 
 
 def check(answer):

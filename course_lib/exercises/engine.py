@@ -66,8 +66,8 @@ class Exercise:
 
     @property
     def chapter(self) -> int:
-        """From the module's name, ch04 -> 4; 0 outside of chapters."""
-        found = re.search(r"(?:^|\.)ch(\d+)$", self.solution.__module__)
+        """From the package's name, ch04 -> 4; 0 outside of chapters."""
+        found = re.search(r"\.ch(\d+)\.exercises$", self.solution.__module__)
         return int(found[1]) if found else 0
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Chapter 1: its equations, the training runs of `course_lib.experiments`, and what the chapter claims about them."""
+"""Chapter 1: its equations, the training runs of `course_lib.training`, and what the chapter claims about them."""
 
 import itertools
 from dataclasses import replace
@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from course_lib import data, experiments
-from course_lib.experiments import MLP, forward, loss_and_gradient, mlp, sgd_step
+from course_lib import data, training
+from course_lib.training import MLP, forward, loss_and_gradient, mlp, sgd_step
 
 WIDTHS = (64, 100, 100, 100, 10)
 SEEDS = (3, 4, 5)  # not those of the chapter: its claims must not hang on them
@@ -101,12 +101,12 @@ def test_drift_is_the_mean_move_of_three_percentiles():
     """Equation (1.6): against loops over units and percentiles."""
     rng = np.random.default_rng(0)
     y = rng.standard_normal((2, 1, 11, 4))  # at two times: 1 run, 11 samples, 4 units
-    tape = experiments.Tape(None, None, None, 1.0, None, None)
-    q = np.stack([experiments.quantiles([tape._replace(y=at)]) for at in y])
+    tape = training.Tape(None, None, None, 1.0, None, None)
+    q = np.stack([training.quantiles([tape._replace(y=at)]) for at in y])
     expected = np.mean([abs(np.percentile(y[1, 0, :, j], p) - np.percentile(y[0, 0, :, j], p))
                         for j in range(4) for p in (15, 50, 85)])
-    assert experiments.drift(q)[0, 0, 0] == 0
-    assert experiments.drift(q)[1, 0, 0] == pytest.approx(expected)
+    assert training.drift(q)[0, 0, 0] == 0
+    assert training.drift(q)[1, 0, 0] == pytest.approx(expected)
 
 
 def test_slope_of_the_sigmoid_is_s_times_one_minus_s_and_at_most_a_quarter():
@@ -116,7 +116,7 @@ def test_slope_of_the_sigmoid_is_s_times_one_minus_s_and_at_most_a_quarter():
     slope = s * (1 - s)
     assert np.allclose(np.gradient(s, z)[1:-1], slope[1:-1], atol=1e-5)  # second order in steps of 0.01
     assert slope.max() == slope[800] == 0.25
-    assert abs(z[slope < experiments.SATURATED]).min() == pytest.approx(2.9, abs=0.05)
+    assert abs(z[slope < training.SATURATED]).min() == pytest.approx(2.9, abs=0.05)
 
 
 @pytest.mark.parametrize("gain", [0.7, 1.2, 2.0])
@@ -168,7 +168,7 @@ def test_gradient_shift_is_the_definition_run_by_run():
     """Equation (1.13): against torch's autograd, with the layers below moved by hand."""
     x, labels = small_batch()
     net = off_start(mlp((5, 4, 6, 3), seeds=[0, 1], activation="tanh"))
-    distance, cosine = experiments.gradient_shift(net, x, labels, 0.3)
+    distance, cosine = training.gradient_shift(net, x, labels, 0.3)
     for run in range(2):
         w = [(torch.tensor(layer["weight"][run]), torch.tensor(layer["bias"][run])) for layer in net.layers]
         old = torch_gradients(w, x[run], labels[run])
@@ -242,7 +242,7 @@ def torch_net(net, run):
 
 def test_testing_uses_the_training_sets_statistics(digits):
     net = off_start(mlp((64, 8, 10), seeds=[0, 1], norm="batch"))
-    statistics = experiments.layer_statistics(net, digits.x_train)
+    statistics = training.layer_statistics(net, digits.x_train)
     together = forward(net, digits.x_test[None], statistics=statistics)[0]
     alone = forward(net, digits.x_test[None, :1], statistics=statistics)[0]
     assert np.allclose(together[:, :1], alone)  # a sample's logits do not depend on its neighbours
@@ -253,7 +253,7 @@ def test_testing_uses_the_training_sets_statistics(digits):
 
 def test_observation_is_what_one_would_count(digits):
     net = off_start(mlp((64, 8, 10), seeds=[0, 1]))
-    seen, (logits, tapes) = experiments.observe(net, digits), forward(net, digits.x_test[None])
+    seen, (logits, tapes) = training.observe(net, digits), forward(net, digits.x_test[None])
     p = np.exp(logits[1]) / np.exp(logits[1]).sum(axis=1, keepdims=True)
     right = digits.y_test
     assert seen["accuracy"][1] == np.mean(logits[1].argmax(axis=1) == right)
@@ -264,7 +264,7 @@ def test_observation_is_what_one_would_count(digits):
 
 def test_a_run_does_not_depend_on_its_company(digits):
     def final(seeds, lr):
-        return experiments.train(mlp((64, 10, 10), seeds=seeds), digits, seeds=seeds, steps=20, lr=lr).model.layers
+        return training.train(mlp((64, 10, 10), seeds=seeds), digits, seeds=seeds, steps=20, lr=lr).model.layers
 
     together, alone = final((0, 1, 2), np.array([0.1, 0.5, 0.9])), final((1,), 0.5)
     for a, b in zip(together, alone, strict=True):
@@ -275,7 +275,7 @@ def test_a_run_does_not_depend_on_its_company(digits):
 def test_training_leaves_its_model_alone_and_repeats_itself(digits):
     net = mlp((64, 10, 10), seeds=[0])
     before = [layer["weight"].copy() for layer in net.layers]
-    runs = [experiments.train(net, digits, seeds=[0], steps=30, lr=0.5, every=20) for _ in range(2)]
+    runs = [training.train(net, digits, seeds=[0], steps=30, lr=0.5, every=20) for _ in range(2)]
     assert all(np.array_equal(layer["weight"], old) for layer, old in zip(net.layers, before, strict=True))
     assert list(runs[0].step) == [0, 20, 30]
     assert all(np.array_equal(runs[0][name], runs[1][name]) for name in runs[0].observed)
@@ -284,13 +284,13 @@ def test_training_leaves_its_model_alone_and_repeats_itself(digits):
 
 def test_only_the_chosen_layers_learn(digits):
     net = mlp((64, 10, 10, 10), seeds=[0], norm="batch")
-    trained = experiments.train(net, digits, seeds=[0], steps=3, lr=0.5, layers=slice(1, 2)).model
+    trained = training.train(net, digits, seeds=[0], steps=3, lr=0.5, layers=slice(1, 2)).model
     still = [all(np.array_equal(a[n], b[n]) for n in a) for a, b in zip(net.layers, trained.layers, strict=True)]
     assert still == [True, False, True]
 
 
 def test_normalized_once_has_mean_0_and_std_1_in_every_layer(digits):
-    net = experiments.normalize_once(mlp(WIDTHS, seeds=[0, 1]), digits.x_train)
+    net = training.normalize_once(mlp(WIDTHS, seeds=[0, 1]), digits.x_train)
     assert net.norm == "none"
     for tape in forward(net, digits.x_train[None])[1]:
         assert np.allclose(tape.y.mean(axis=1), 0, atol=1e-4)  # float32, three layers on top of one another
@@ -298,7 +298,7 @@ def test_normalized_once_has_mean_0_and_std_1_in_every_layer(digits):
 
 
 def test_moving_noise_moves_between_calls():
-    noise = experiments.moving_noise(np.random.default_rng(0), shift=1.0, scale=1.5)
+    noise = training.moving_noise(np.random.default_rng(0), shift=1.0, scale=1.5)
     (first, shift_a), (second, shift_b) = noise((1, 1000, 50)), noise((1, 1000, 50))
     assert np.abs(shift_a.mean(axis=1) - shift_b.mean(axis=1)).mean() > 0.3
     assert 1 < first.mean() < 1.5 and first.mean(axis=1).std() > 0.05 and not np.array_equal(first, second)
@@ -306,8 +306,8 @@ def test_moving_noise_moves_between_calls():
 
 def test_steps_to_is_the_first_time_and_infinite_where_never():
     accuracy = np.array([[0.1, 0.1], [0.95, 0.2], [0.8, 0.3]])
-    history = experiments.History(np.array([0, 10, 20]), {"accuracy": accuracy}, None)
-    assert list(experiments.steps_to(history, 0.9)) == [10, np.inf]
+    history = training.History(np.array([0, 10, 20]), {"accuracy": accuracy}, None)
+    assert list(training.steps_to(history, 0.9)) == [10, np.inf]
 
 
 # The claims, on other seeds than the chapter's, each with a factor of 2 or more to spare
@@ -317,15 +317,15 @@ def test_steps_to_is_the_first_time_and_infinite_where_never():
 def start(digits):
     plain = mlp(WIDTHS, seeds=SEEDS)
     return {"plain": plain, "batch": mlp(WIDTHS, seeds=SEEDS, norm="batch"),
-            "once": experiments.normalize_once(plain, digits.x_train)}
+            "once": training.normalize_once(plain, digits.x_train)}
 
 
 @pytest.fixture(scope="module")
 def runs(digits, start):
-    noise = experiments.moving_noise(np.random.default_rng(1), shift=1.0, scale=1.5)
+    noise = training.moving_noise(np.random.default_rng(1), shift=1.0, scale=1.5)
 
     def train(net, steps, **options):
-        return experiments.train(net, digits, seeds=SEEDS, steps=steps, lr=0.25, every=25, **options)
+        return training.train(net, digits, seeds=SEEDS, steps=steps, lr=0.25, every=25, **options)
 
     return {**{name: train(net, 600) for name, net in start.items()}, "noisy": train(start["batch"], 100, noise=noise),
             "frozen": train(start["batch"], 600, layers=slice(3, None)),
@@ -333,12 +333,12 @@ def runs(digits, start):
 
 
 def test_distributions_move_less_with_batch_norm(runs):
-    drift = {name: experiments.drift(runs[name]["quantiles"])[-1].mean(axis=1) for name in ("plain", "batch", "once")}
+    drift = {name: training.drift(runs[name]["quantiles"])[-1].mean(axis=1) for name in ("plain", "batch", "once")}
     assert (drift["plain"] > 2 * drift["batch"]).all() and (drift["once"] > 2 * drift["batch"]).all()
 
 
 def test_batch_norm_noisy_batch_norm_and_normalizing_once_are_all_several_times_faster(runs):
-    needed = {name: experiments.steps_to(run, 0.9) for name, run in runs.items()}
+    needed = {name: training.steps_to(run, 0.9) for name, run in runs.items()}
     for name in ("batch", "noisy", "once"):
         assert (needed["plain"] > 4 * needed[name]).all(), needed
 
@@ -350,9 +350,9 @@ def test_nothing_is_saturated_on_the_plateau(runs):
 
 
 def test_freezing_stops_the_shift_and_costs_accuracy(runs):
-    assert (experiments.drift(runs["frozen"]["quantiles"]) == 0).all()
+    assert (training.drift(runs["frozen"]["quantiles"]) == 0).all()
     assert (1 - runs["frozen"]["accuracy"][-1] > 2 * (1 - runs["batch"]["accuracy"][-1])).all()
-    assert (experiments.drift(runs["frozen plain"]["quantiles"]) == 0).all()
+    assert (training.drift(runs["frozen plain"]["quantiles"]) == 0).all()
     assert (runs["frozen plain"]["accuracy"] < 0.3).all()  # no shift, and no learning
 
 
@@ -361,30 +361,30 @@ def test_the_third_layers_drift_is_mostly_its_own_step(digits, start):
 
     def look(net, digits):
         _, gradients = loss_and_gradient(net, x, labels)
-        before = experiments.quantiles(forward(net, x)[1])[:, 2]
+        before = training.quantiles(forward(net, x)[1])[:, 2]
 
         def drift(layers):
-            after = experiments.quantiles(forward(sgd_step(net, gradients, 0.25, layers=layers), x)[1])[:, 2]
+            after = training.quantiles(forward(sgd_step(net, gradients, 0.25, layers=layers), x)[1])[:, 2]
             return np.abs(after - before).mean(axis=(1, 2))
 
         return {"own": drift(slice(2, 3)), "below": drift(slice(2))}
 
-    run = experiments.train(start["plain"], digits, seeds=SEEDS, steps=500, lr=0.25, observe=look)
+    run = training.train(start["plain"], digits, seeds=SEEDS, steps=500, lr=0.25, observe=look)
     assert (np.median(run["own"], axis=0) > 1.5 * np.median(run["below"], axis=0)).all()
 
 
 def test_only_normalizing_in_every_step_survives_a_large_learning_rate(digits, start):
     for name, net in start.items():
-        accuracy = experiments.train(net, digits, seeds=SEEDS, steps=500, lr=20, every=500)["accuracy"][-1]
+        accuracy = training.train(net, digits, seeds=SEEDS, steps=500, lr=20, every=500)["accuracy"][-1]
         assert (accuracy > 0.9).all() if name == "batch" else (accuracy < 0.45).all(), (name, accuracy)
 
 
 def test_gradients_shift_more_with_batch_norm(digits, start):
     def look(net, digits):
-        return {"d": experiments.gradient_shift(net, digits.x_train[None, :200], digits.y_train[None, :200], 0.25)[0]}
+        return {"d": training.gradient_shift(net, digits.x_train[None, :200], digits.y_train[None, :200], 0.25)[0]}
 
     def shift(net):
-        return np.median(experiments.train(net, digits, seeds=SEEDS, steps=300, lr=0.25, observe=look)["d"], axis=0)
+        return np.median(training.train(net, digits, seeds=SEEDS, steps=300, lr=0.25, observe=look)["d"], axis=0)
 
     batch = shift(start["batch"])
     assert (batch[:, :2] > 2 * shift(start["plain"])[:, :2]).all()

@@ -3,7 +3,7 @@
 import tracemalloc
 
 import numpy as np
-import oracles_more as oracles
+import oracles
 import pytest
 import torch
 import torch.nn.functional as F

@@ -1,7 +1,7 @@
 """Whitening: PCA, ZCA, Cholesky, and the one backward behind them."""
 
 import numpy as np
-import oracles_more as oracles
+import oracles
 import pytest
 import torch
 from hypothesis import assume, given

@@ -15,7 +15,7 @@ from nbclient import NotebookClient
 
 from course_lib.exercises import EXERCISES
 
-TEXTS = sorted((Path(__file__).resolve().parents[1] / "notebooks").glob("[0-9][0-9]_*.md"))
+TEXTS = sorted((Path(__file__).resolve().parents[2] / "notebooks").glob("[0-9][0-9]_*.md"))
 CHAPTERS = [pytest.param(path, id=path.stem) for path in TEXTS]
 STUB_BODY = "    ...  # your code"
 

@@ -9,7 +9,7 @@ import layers
 import numpy as np
 import pytest
 import torch
-from torch_twins import NO_GPU, TWINS, assert_autocast_changes_nothing, gradients, leaves
+from twins import NO_GPU, TWINS, assert_autocast_changes_nothing, gradients, leaves
 
 import course_lib as ours
 from course_lib import nn

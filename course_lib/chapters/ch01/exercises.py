@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .engine import exercise
+from ...exercises.engine import exercise
 
 
 def _normal(seed, *shapes, dtype=float):

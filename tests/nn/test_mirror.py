@@ -6,7 +6,7 @@ import layers
 import numpy as np
 import pytest
 import torch
-from torch_twins import (
+from twins import (
     TWINS,
     gradients,
     leaves,

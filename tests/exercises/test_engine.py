@@ -699,7 +699,7 @@ def _in_chapter(function, number):
         """A copy."""
         return shape[1]
 
-    copy_of.__name__, copy_of.__module__ = function, f"course_lib.exercises.ch{number:02}"
+    copy_of.__name__, copy_of.__module__ = function, f"course_lib.chapters.ch{number:02}.exercises"
     return Exercise(copy_of, _counts, ("count",), ("a", "b", "c"))
 
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from ..standardize import standardize
-from .engine import exercise
+from ...exercises.engine import exercise
+from ...standardize import standardize
 
 NOTE_ROW = np.array([[1.0, 1.5, 1.2, 0.9, 1.7, 2.1, 3.1, 1.7]]).T  # one neuron of a source note, 8 samples
 

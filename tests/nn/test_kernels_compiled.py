@@ -15,7 +15,7 @@ import pytest
 
 pytest.importorskip("triton", reason="Triton is not installed")
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 ROWS = re.compile(r"(layer|rms)_norm (1024|2048|4096|8192|16384) ")
 
 

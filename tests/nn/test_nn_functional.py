@@ -4,7 +4,7 @@ import layers
 import numpy as np
 import pytest
 import torch
-from torch_twins import (
+from twins import (
     TWINS,
     assert_autocast_changes_nothing,
     gradients,

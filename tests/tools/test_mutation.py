@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tools"))
+ROOT = Path(__file__).resolve().parents[2]
 mutate = pytest.importorskip("mutate", reason="each mutant runs in a fork with a limit on its time: not on Windows")
 
 

@@ -1,14 +1,12 @@
 """Every displayed equation of a chapter has a number, and a test that names it."""
 
 import re
-import sys
 from itertools import chain
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "book/_ext"))
+ROOT = Path(__file__).resolve().parents[2]
 course_equations = pytest.importorskip("course_equations", reason="needs Sphinx (requirements.txt)")
 
 CHAPTERS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.md"))

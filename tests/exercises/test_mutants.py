@@ -2,7 +2,7 @@
 
 One operator swapped, one operand dropped, one number changed, one function
 taken for its neighbour.  A mutant that nothing can tell from the solution is
-listed in EQUIVALENT of styles_chNN.py, with the reason.
+listed in EQUIVALENT of answers_chNN.py, with the reason.
 """
 
 import ast
@@ -88,7 +88,7 @@ def survivors(exercise):
 
 def equivalent(exercise):
     """The mutants that the chapter's author lists as equivalent, with the reasons."""
-    return importlib.import_module(f"styles_ch{exercise.chapter:02}").EQUIVALENT.get(exercise.name, {})
+    return importlib.import_module(f"answers_ch{exercise.chapter:02}").EQUIVALENT.get(exercise.name, {})
 
 
 @pytest.fixture(scope="module")

@@ -1,14 +1,13 @@
 """The notebooks that readers run say what the chapters' texts say, and carry no outputs."""
 
-import sys
 from pathlib import Path
 
 import nbformat
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tools"))
 import notebooks as tool
+
+ROOT = Path(__file__).resolve().parents[2]
 
 TEXTS = sorted((ROOT / "notebooks").glob("*.md"))
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from torch_twins import NO_GPU, on_each_device
+from twins import NO_GPU, on_each_device
 
 import course_lib as ours
 from course_lib import nn

@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 import yaml
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SITE = Path(os.environ.get("COURSE_SITE_FOLDER") or ROOT / "_build/html")
 PAGES = sorted(SITE.rglob("*.html"))
 LIMIT = 500_000  # bytes on the wire of a page with everything that it loads

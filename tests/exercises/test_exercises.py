@@ -1,6 +1,6 @@
 """Every exercise is proven: its solution, its mistakes, its laws, its hints, and answers in other styles.
 
-Right answers in other styles live beside these tests, in styles_chNN.py, one module a chapter:
+Right answers in other styles live beside these tests, in answers_chNN.py, one module a chapter:
 
     STYLES = {"name of the exercise": [function, function, function, ...]}       three or more each
     EQUIVALENT = {"name of the exercise": {"mutant": "why nothing can tell it"}}  see test_mutants.py
@@ -22,7 +22,7 @@ from course_lib.exercises import EXERCISES, check, hint, mistakes, solution
 from course_lib.exercises.engine import Exercise, first_line
 from course_lib.exercises.mistakes import edited
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 FINISHED = sorted(int(path.name[:2]) for path in (ROOT / "notebooks").glob("[0-9][0-9]_*.md"))
 EACH = [pytest.param(each, id=f"ch{each.chapter:02}-{each.name}") for each in EXERCISES.values()]
 MISTAKES = [pytest.param(each, key, id=f"ch{each.chapter:02}-{each.name}-{first_line(key)[:40]}")
@@ -33,7 +33,7 @@ LAWS = [pytest.param(each, law, id=f"ch{each.chapter:02}-{each.name}-{law[:40]}"
 
 def styles(exercise):
     """Answers of the chapter's author in other styles than the solution."""
-    return importlib.import_module(f"styles_ch{exercise.chapter:02}").STYLES.get(exercise.name, [])
+    return importlib.import_module(f"answers_ch{exercise.chapter:02}").STYLES.get(exercise.name, [])
 
 
 @pytest.mark.parametrize("chapter", FINISHED)
