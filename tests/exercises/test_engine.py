@@ -685,7 +685,7 @@ def test_exercise_registers_under_its_name_and_refuses_a_second_of_another_modul
     register = exercise(cases=_counts, outputs=("count",), hints=("a", "b", "c"))
     assert register(count_means) is count_means and EXERCISES["count_means"].solution is count_means
     elsewhere = _in_chapter("count_means", 42).solution
-    with pytest.raises(ValueError, match="ch42 and .* both have an exercise count_means"):
+    with pytest.raises(ValueError, match="ch42.exercises and .* both have an exercise count_means"):
         register(elsewhere)
     with pytest.raises(ValueError, match="hints a tuple of three lines"):
         exercise(cases=_counts, outputs=("count",), hints=("a", "b"))(standardize_rows)
