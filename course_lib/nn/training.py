@@ -6,12 +6,16 @@ as functions, and they stay in its page.
 
     images = data._replace(x_train=data.x_train.reshape(-1, 1, 8, 8),
                            x_test=data.x_test.reshape(-1, 1, 8, 8))
-    history = train(lambda: ConvNet(nn.BatchNorm2d), batches(images, size=60), observe=on_test_set(images),
+    history = train(lambda: conv_net(nn.BatchNorm2d), batches(images, size=60), observe=on_test_set(images),
                     seeds=range(5), steps=300, lr=0.1)
 
 Seeds run one after another.  One call of `torch.func.vmap` for five of them is
 no faster, except for nets too small to be worth it, and it refuses running
 statistics and our layers.
+
+Roughly, on one core: three convolutions on digits take 1 to 4 ms a step, a
+transformer takes 1 to 2 ms a block (32 tokens, width 32, batch 8).  A look at
+397 digits costs about one step, at 200 texts four: look at fewer, or less often.
 """
 
 from contextlib import contextmanager
@@ -42,7 +46,7 @@ def batches(data, *, size):
     """
     if size < 1:
         raise ValueError(f"a batch needs 1 sample or more, got size = {size}")
-    x, labels = torch.from_numpy(data.x_train), torch.from_numpy(data.y_train)
+    x, labels = torch.tensor(data.x_train), torch.tensor(data.y_train)
 
     def of(seed):
         rng = np.random.default_rng([seed, 1])
@@ -55,7 +59,7 @@ def batches(data, *, size):
 
 def on_test_set(data, *, loss=cross_entropy):
     """A function net -> its loss on the test set, and its accuracy: the share of labels, those of -100 left out."""
-    x, labels = torch.from_numpy(data.x_test), torch.from_numpy(data.y_test)
+    x, labels = torch.tensor(data.x_test), torch.tensor(data.y_test)
     asked = labels != -100
 
     def observe(net):
@@ -66,8 +70,8 @@ def on_test_set(data, *, loss=cross_entropy):
     return observe
 
 
-def train(make_net, batches_of, *, seeds, steps, lr, observe, optimizer=torch.optim.SGD, schedule=None,
-          loss=cross_entropy, looks=None, until=None):
+def train(make_net, batches_of, *, seeds, steps, lr, observe, optimizer=torch.optim.SGD,
+          schedule=lambda step: 1.0, loss=cross_entropy, looks=None, until=None):
     """Train one net for each seed, and look at it on the way.
 
     A run is settled by its seed: torch's generator, seeded with it, draws the
@@ -90,7 +94,7 @@ def train(make_net, batches_of, *, seeds, steps, lr, observe, optimizer=torch.op
             makes it; called in evaluation mode and without gradients.
         optimizer: function (parameters, lr=lr) -> Optimizer, for example
             `partial(torch.optim.AdamW, fused=True)`, the fastest of its kind on a CPU.
-        schedule: function step -> factor of the learning rate, step 0 first; None for 1.
+        schedule: function step -> factor of the learning rate; the first step is 0.
         loss: function (net(*inputs), target) -> number.
         looks: the steps after which to look; None for `fine_looks`.
         until: the accuracy, as `observe` sees it, at which a run may end.
@@ -116,16 +120,16 @@ def train(make_net, batches_of, *, seeds, steps, lr, observe, optimizer=torch.op
 
 def _run(net, source, optimizer, *, steps, schedule, loss, observe, looks, until):
     """Train one net; what was seen at each look, as dicts of arrays."""
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule or (lambda step: 1.0))
-    seen = []
+    rates, seen = [group["lr"] for group in optimizer.param_groups], []
     for step in range(steps + 1):
         if step > 0:
             batch = next(source, None)
             if batch is None:
-                raise ValueError(f"batches for {step - 1} of {steps} steps")
+                raise ValueError(f"batches_of gave {step - 1} batches for {steps} steps")
+            for group, rate in zip(optimizer.param_groups, rates):
+                group["lr"] = rate * schedule(step - 1)
             if not _step(net, batch, optimizer, loss):
                 break
-            schedule.step()
         if step in looks:
             seen.append(_look(net, observe))
             if until is not None and seen[-1]["accuracy"] >= until:
