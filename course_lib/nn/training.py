@@ -91,7 +91,8 @@ def train(make_net, batches_of, *, seeds, steps, lr, observe, optimizer=torch.op
         steps: how many.
         lr: learning rate.
         observe: function net -> dict of numbers or arrays, as `on_test_set`
-            makes it; called in evaluation mode and without gradients.
+            makes it; called in evaluation mode and without gradients (a measure
+            of gradients opens `torch.enable_grad()` itself).
         optimizer: function (parameters, lr=lr) -> Optimizer, for example
             `partial(torch.optim.AdamW, fused=True)`, the fastest of its kind on a CPU.
         schedule: function step -> factor of the learning rate; the first step is 0.
