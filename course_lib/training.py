@@ -4,6 +4,9 @@ Every array has a leading axis of E runs, and one matmul serves them all.  A run
 draws its weights and its batches from its own seed, so its result does not
 depend on its company.  With one run in the model and N in the data, the same
 axis gives N gradients, one for each sample.
+
+`History`, `steps_to` and `sweep` know nothing of the net: any trainer that
+returns a History with an "accuracy" can be compared with them.
 """
 
 from dataclasses import dataclass
@@ -16,8 +19,8 @@ from .standardize import StandardizeCache, standardize, standardize_backward
 
 NORM_AXES = {"none": (), "batch": (1,), "layer": (2,)}  # of (E, N, D)
 EPS = 1e-5
-PERCENTILES = (15, 50, 85)  # those of the BatchNorm paper's Figure 1
-SATURATED = 0.05  # a sigmoid's slope is 0.25 at most; below a fifth of that it counts as saturated
+POPULATION = 200  # training images whose statistics a net with batch norm is tested with
+BLOCK = 200  # test images that go through at a time: small enough to stay in the cache, which is 3 times as fast
 
 
 def one_thread():
@@ -29,12 +32,15 @@ def one_thread():
     threadpool_limits(1)
 
 
+# The net
+
+
 @dataclass(frozen=True)
 class MLP:
     """A fully connected net, E times: weight (E, fan_in, fan_out); bias, gamma and beta (E, 1, fan_out)."""
 
     layers: tuple[dict[str, np.ndarray], ...]
-    activation: str  # "sigmoid", "tanh", "relu", "linear"
+    activation: str  # "sigmoid", "tanh" or "relu"
     norm: str  # a key of NORM_AXES; it stands before the activation
 
 
@@ -42,23 +48,11 @@ class Tape(NamedTuple):
     """What one hidden layer leaves behind for the backward pass, and for us to look at."""
 
     inputs: np.ndarray  # (E, N, fan_in)
-    z: np.ndarray  # weight and bias applied
+    z: np.ndarray  # weight applied
     normed: StandardizeCache | None
     scale: np.ndarray | float  # the factor of the injected noise, 1 without
     y: np.ndarray  # what the activation gets
     a: np.ndarray  # what it gives
-
-
-@dataclass(frozen=True)
-class History:
-    """What was observed during a run: history["loss"] is (T, E, ...), taken after history.step (T,) steps."""
-
-    step: np.ndarray
-    observed: dict[str, np.ndarray]
-    model: MLP
-
-    def __getitem__(self, name):
-        return self.observed[name]
 
 
 def mlp(widths, *, seeds, weight_std=0.1, activation="sigmoid", norm="none"):
@@ -68,7 +62,7 @@ def mlp(widths, *, seeds, weight_std=0.1, activation="sigmoid", norm="none"):
         widths: (D, hidden, ..., classes).
         seeds: E whole numbers.
         weight_std: a number, or (E,), one for each run.
-        activation: "sigmoid", "tanh", "relu" or "linear", after each hidden layer.
+        activation: "sigmoid", "tanh" or "relu", after each hidden layer.
         norm: "none", "batch" or "layer", before each activation.
     Returns:
         MLP, float32.
@@ -92,8 +86,8 @@ def forward(model, x, *, statistics=None, noise=None):
         x: (E, N, D), or (1, N, D) to give all runs the same samples.
         statistics: None to normalize by the statistics of x, as in training; or
             the result of `layer_statistics`, to test a net with batch norm.
-        noise: None, or a function shape -> (scale, shift) applied after each
-            normalization: the control experiment of Santurkar et al. 2018.
+        noise: None, or a function shape -> (scale, shift), applied to what each
+            activation is about to get.
     Returns:
         logits (E, N, classes), and a list with one Tape for each hidden layer.
     """
@@ -122,7 +116,7 @@ def backward(model, tapes, dlogits):
     gradients = [{"weight": a.mT @ dlogits, "bias": dlogits.sum(axis=1, keepdims=True)}]
     da = dlogits @ model.layers[-1]["weight"].mT
     for layer, tape in zip(reversed(model.layers[:-1]), reversed(tapes)):
-        dy = da * _slope(tape, model.activation) * tape.scale
+        dy = da * slope(tape, model.activation) * tape.scale
         gradient = {"bias" if tape.normed is None else "beta": dy.sum(axis=1, keepdims=True)}
         dz = dy
         if tape.normed is not None:
@@ -151,6 +145,21 @@ def cross_entropy(logits, labels):
     return loss, dlogits / logits.shape[1]
 
 
+def slope(tape, activation):
+    """Derivative of the activation at what it gets, the shape of tape.y."""
+    if activation == "sigmoid":
+        return tape.a * (1 - tape.a)
+    if activation == "tanh":
+        return 1 - tape.a**2
+    return (tape.y > 0).astype(tape.y.dtype)
+
+
+def _activate(y, activation):
+    if activation == "sigmoid":
+        return 0.5 + 0.5 * np.tanh(0.5 * y)  # 1 / (1 + exp(-y)) without overflow
+    return np.tanh(y) if activation == "tanh" else np.maximum(y, 0)
+
+
 def sgd_step(model, gradients, lr, *, layers=slice(None)):
     """The net after one step of gradient descent; lr is a number or (E,); only `layers`, all by default, move."""
     lr = np.reshape(lr, (-1, 1, 1)).astype(np.float32)
@@ -162,79 +171,27 @@ def sgd_step(model, gradients, lr, *, layers=slice(None)):
     return MLP(stepped, model.activation, model.norm)
 
 
+# Training it
+
+
+@dataclass(frozen=True)
+class History:
+    """What was observed during a run: history["accuracy"] is (T, E, ...), seen after history.step (T,) steps."""
+
+    step: np.ndarray
+    observed: dict[str, np.ndarray]
+    model: object
+
+    def __getitem__(self, name):
+        return self.observed[name]
+
+
 def batches(data, *, size, seeds, steps):
     """`steps` pairs x (E, size, D), labels (E, size); each run draws with its own seed, with replacement."""
     generators = [np.random.default_rng([seed, 1]) for seed in seeds]
     for _ in range(steps):
         index = np.stack([rng.integers(len(data.x_train), size=size) for rng in generators])
         yield data.x_train[index], data.y_train[index]
-
-
-def observe(model, data):
-    """How a net stands: test loss and accuracy, and what its activations get, on the test set.
-
-    Returns:
-        loss, accuracy (E,); quantiles (E, hidden, 3, 100), the 15th, 50th and
-        85th percentile of each of up to 100 units of each hidden layer;
-        saturated (E, hidden), the share of slopes below 0.05; weight_rms (E, layers).
-    """
-    logits, tapes = forward(model, data.x_test[None], statistics=layer_statistics(model, data.x_train))
-    return {
-        "loss": cross_entropy(logits, data.y_test[None])[0],
-        "accuracy": (logits.argmax(axis=-1) == data.y_test).mean(axis=1),
-        "quantiles": quantiles(tapes),
-        "saturated": np.stack([(_slope(tape, model.activation) < SATURATED).mean(axis=(1, 2)) for tape in tapes], 1),
-        "weight_rms": np.stack([np.sqrt(np.mean(layer["weight"] ** 2, axis=(1, 2))) for layer in model.layers], 1),
-    }
-
-
-def train(model, data, *, seeds, steps, lr, batch=60, every=50, layers=slice(None), noise=None, observe=observe):
-    """Plain stochastic gradient descent, with a look at the net before step 0, after `every` steps, and at the end.
-
-    Args:
-        model: MLP of E runs; it is not changed.
-        data: Data, as the functions of `data` return it.
-        seeds: E numbers, for the batches.
-        steps, batch: how many steps, and samples in each.
-        lr: a number, or (E,), one for each run.
-        layers: those that learn; the others keep their weights.
-        noise: as in `forward`; during training only.
-        observe: function (model, data) -> dict of arrays (E, ...).
-    Returns:
-        History; history.model is the trained net.
-    """
-    taken, seen = [0], [observe(model, data)]
-    for step, (x, labels) in enumerate(batches(data, size=batch, seeds=seeds, steps=steps), start=1):
-        _, gradients = loss_and_gradient(model, x, labels, noise=noise)
-        model = sgd_step(model, gradients, lr, layers=layers)
-        if step % every == 0 or step == steps:
-            taken.append(step)
-            seen.append(observe(model, data))
-    return History(np.array(taken), {name: np.stack([s[name] for s in seen]) for name in seen[0]}, model)
-
-
-def quantiles(tapes, *, units=100):
-    """Percentiles 15, 50 and 85 over the samples of what each unit's activation gets: (E, hidden, 3, units)."""
-    return np.stack([np.moveaxis(np.percentile(tape.y[..., :units], PERCENTILES, axis=1), 0, 1) for tape in tapes], 1)
-
-
-def drift(quantiles):
-    """How far the inputs of each layer's activations have moved since the start.
-
-        D_l(t) = mean over units and percentiles of |q(t) - q(0)|
-
-    Args:
-        quantiles: (T, E, hidden, 3, units), as in a History.
-    Returns:
-        (T, E, hidden).
-    """
-    return np.abs(quantiles - quantiles[0]).mean(axis=(-2, -1))
-
-
-def steps_to(history, accuracy):
-    """The first observed step at which each run's test accuracy is that high: (E,), infinite where it never is."""
-    reached = history["accuracy"] >= accuracy
-    return np.where(reached.any(axis=0), history.step[reached.argmax(axis=0)], np.inf)
 
 
 def layer_statistics(model, x):
@@ -245,86 +202,127 @@ def layer_statistics(model, x):
     return [(tape.z.mean(axis=1, keepdims=True), tape.normed.inv_std) for tape in tapes]
 
 
-def normalize_once(model, x):
-    """A net without normalization that starts as one with it: each unit's input has mean 0 and std 1 over x (N, D).
+def observe_accuracy(model, data):
+    """Share of test samples that each run gets right: {"accuracy": (E,)}.
 
-    The weights are divided and the biases set, before training; from then on
-    nothing holds the distributions where they are.
+    A net with batch norm takes its statistics from the first 200 training images:
+    cheap enough to look every other step.
     """
-    a, layers = x[None], []
-    for layer in model.layers[:-1]:
-        z = a @ layer["weight"]
-        mean, std = z.mean(axis=1, keepdims=True), z.std(axis=1, keepdims=True)
-        layers.append({"weight": layer["weight"] / std, "bias": -mean / std})
-        a = _activate((z - mean) / std, model.activation)
-    return MLP((*layers, model.layers[-1]), model.activation, "none")
+    statistics = layer_statistics(model, data.x_train[:POPULATION])
+    blocks = [data.x_test[None, k : k + BLOCK] for k in range(0, len(data.x_test), BLOCK)]
+    classes = [forward(model, block, statistics=statistics)[0].argmax(axis=-1) for block in blocks]
+    return {"accuracy": (np.concatenate(classes, axis=1) == data.y_test).mean(axis=1)}
 
 
-def layer_gradients(gradients, number):
-    """All gradients of one layer in one vector for each run: (E, P)."""
-    return np.concatenate([value.reshape(len(value), -1) for value in gradients[number].values()], axis=1)
+def fine_looks(steps):
+    """When to look, so that a tenth of the fastest run shows: every 2 steps up to 200, every 10 after, and at the end.
+
+    The last look is the last step.
+    """
+    return np.unique([*range(0, min(steps, 200), 2), *range(200, steps, 10), steps])
 
 
-def gradient_shift(model, x, labels, lr, *, noise=None):
-    """How a layer's gradient changes when the layers below it take their step, on the same batch.
+def train(model, data, *, seeds, steps, lr, batch=60, looks=None, until=None, layers=slice(None), noise=None,
+          observe=observe_accuracy):
+    """Plain stochastic gradient descent, looked at on the way.
 
-        G  = dL/dW_i at (W_1, ..., W_k)
-        G' = dL/dW_i at (W_1', ..., W_{i-1}', W_i, ..., W_k),   W' after one step
-
+    Args:
+        model: MLP of E runs; it is not changed.
+        data: Data, as the functions of `data` return it.
+        seeds: E numbers, for the batches.
+        steps, batch: how many steps, and samples in each.
+        lr: a number, or (E,), one for each run.
+        looks: the steps after which to look; None for `fine_looks`.
+        until: stop when every run has been seen at this accuracy.
+        layers: those that learn; the others keep their weights.
+        noise: as in `forward`; during training only.
+        observe: function (model, data) -> dict of arrays (E, ...).
     Returns:
-        relative |G - G'| / |G| and the cosine of G and G', each (E, hidden), for
-        every layer but the first, which has none below.
-    Source: Santurkar et al. 2018, Definition 2.1, which has |G - G'|.
+        History; history.model is the trained net.
     """
-    _, old = loss_and_gradient(model, x, labels, noise=noise)
-    distance, cosine = [], []
-    for number in range(1, len(model.layers)):
-        moved = sgd_step(model, old, lr, layers=slice(number))
-        before = layer_gradients(old, number)
-        after = layer_gradients(loss_and_gradient(moved, x, labels, noise=noise)[1], number)
-        norms = np.linalg.norm(before, axis=1), np.linalg.norm(after, axis=1)
-        distance.append(np.linalg.norm(before - after, axis=1) / norms[0])
-        cosine.append((before * after).sum(axis=1) / (norms[0] * norms[1]))
-    return np.stack(distance, 1), np.stack(cosine, 1)
+    looks = set(fine_looks(steps) if looks is None else looks)
+    taken, seen, arrived = [], [], np.zeros(len(seeds), dtype=bool)
+    draws = batches(data, size=batch, seeds=seeds, steps=steps)
+    for step in range(steps + 1):
+        if step > 0:
+            _, gradients = loss_and_gradient(model, *next(draws), noise=noise)
+            model = sgd_step(model, gradients, lr, layers=layers)
+        if step in looks:
+            taken.append(step)
+            seen.append(observe(model, data))
+            if until is not None:
+                arrived |= seen[-1]["accuracy"] >= until
+                if arrived.all():
+                    break
+    return History(np.array(taken), {name: np.stack([s[name] for s in seen]) for name in seen[0]}, model)
 
 
-def distribution_shift(model, x, labels, lr, *, noise=None):
-    """How far one step moves what activations get, on the same batch: mean |change of a percentile|, (E, hidden)."""
-    logits, tapes = forward(model, x, noise=noise)
-    gradients = backward(model, tapes, cross_entropy(logits, labels)[1])
-    _, after = forward(sgd_step(model, gradients, lr), x, noise=noise)
-    return np.abs(quantiles(after) - quantiles(tapes)).mean(axis=(2, 3))
+# Comparing what was trained
 
 
-def moving_noise(rng, *, shift=0.5, scale=1.25, jitter=0.1):
-    """Noise with a new mean and a new size in every call, for `train(..., noise=...)`.
+def steps_to(history, accuracy):
+    """The first observed step at which each run's test accuracy is that high: (E,), infinite where it never is."""
+    reached = history["accuracy"] >= accuracy
+    return np.where(reached.any(axis=0), history.step[reached.argmax(axis=0)], np.inf)
 
-    Each unit draws a mean from U(-shift, shift) and a size from U(1, scale), and
-    each sample a little around them: the distribution of every activation moves
-    at every step, by more than training moves it.
-    Source: after Santurkar et al. 2018, section 2.1.
+
+@dataclass(frozen=True)
+class Sweep:
+    """Trainings of several arms at several learning rates: histories[arm][k] has all seeds at lrs[k]."""
+
+    lrs: tuple[float, ...]
+    histories: dict[str, tuple[History, ...]]
+
+    def steps(self, arm, accuracy):
+        """Steps to that accuracy, (learning rates, seeds); infinite where a run never got there."""
+        return np.stack([steps_to(history, accuracy) for history in self.histories[arm]])
+
+    def best(self, arm, accuracy):
+        """The place in `lrs` of the arm's best learning rate: least median, and of equals the least mean.
+
+        Raises:
+            ValueError: at no learning rate do half of the seeds get there.
+        """
+        steps = self.steps(arm, accuracy)
+        medians = _median(steps)
+        if np.isinf(medians).all():
+            raise ValueError(f"{arm}: at none of the learning rates {self.lrs} do half of the seeds reach {accuracy}")
+        return min(range(len(self.lrs)), key=lambda k: (medians[k], steps[k].mean()))
+
+    def at_best(self, arm, accuracy):
+        """Steps of all seeds, (seeds,), at the arm's best learning rate for this accuracy."""
+        return self.steps(arm, accuracy)[self.best(arm, accuracy)]
+
+    def table(self, accuracy):
+        """All arms and rates as text: median (least-most) of the seeds; * marks each arm's best rate."""
+        arms, width = list(self.histories), 20
+        lines = [f"{'lr':>6}" + "".join(f"{arm:>{width}}" for arm in arms)]
+        best = {arm: self.best(arm, accuracy) for arm in arms if np.isfinite(_median(self.steps(arm, accuracy))).any()}
+        for k, lr in enumerate(self.lrs):
+            cells = [span(self.steps(arm, accuracy)[k]) + ("*" if best.get(arm) == k else " ") for arm in arms]
+            lines.append(f"{lr:6g}" + "".join(f"{cell:>{width}}" for cell in cells))
+        return "\n".join(lines)
+
+
+def sweep(run, arms, lrs):
+    """Train every arm at every learning rate.
+
+    Args:
+        run: function (arm, lr) -> History of all seeds; NumPy or torch.
+        arms: names.
+        lrs: learning rates, the same for all arms.
+    Returns:
+        Sweep.
     """
-
-    def noise(shape):
-        unit = (shape[0], 1, shape[2])
-        scales = rng.uniform(1, scale, unit) + jitter * rng.standard_normal(shape)
-        shifts = rng.uniform(-shift, shift, unit) + rng.uniform(-jitter, jitter, shape)
-        return scales.astype(np.float32), shifts.astype(np.float32)
-
-    return noise
+    return Sweep(tuple(lrs), {arm: tuple(run(arm, lr) for lr in lrs) for arm in arms})
 
 
-def _activate(y, kind):
-    if kind == "sigmoid":
-        return 0.5 + 0.5 * np.tanh(0.5 * y)  # 1 / (1 + exp(-y)) without overflow
-    if kind == "tanh":
-        return np.tanh(y)
-    return np.maximum(y, 0) if kind == "relu" else y
+def span(steps):
+    """Median and range of (seeds,) numbers of steps, as text: 43 (38-52), with - for never."""
+    median, least, most = (f"{v:g}" if np.isfinite(v) else "-" for v in (_median(steps), min(steps), max(steps)))
+    return f"{median} ({least}-{most})" if np.isfinite(min(steps)) else "-"
 
 
-def _slope(tape, kind):
-    if kind == "sigmoid":
-        return tape.a * (1 - tape.a)
-    if kind == "tanh":
-        return 1 - tape.a**2
-    return (tape.y > 0).astype(tape.y.dtype) if kind == "relu" else np.ones_like(tape.y)
+def _median(steps):
+    """Over the last axis; of two middle values the upper, so that a half that never arrives counts as never."""
+    return np.sort(steps, axis=-1)[..., np.shape(steps)[-1] // 2]
