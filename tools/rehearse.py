@@ -13,6 +13,7 @@ The environment is made once, in .venv/colab-*: torch and what it needs are link
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -33,6 +34,7 @@ ROOT = Path(__file__).resolve().parents[1]
 VERSIONS = ROOT / "tools/colab.txt"
 STAND_IN = "https://github.com/rehearsal/course"  # while the repository has no address of its own
 SECONDS_A_CELL = 120
+COLOURS = re.compile(r"\x1b\[[\d;]*m")
 KEPT = ("numpy", "torch")  # what a reader's other notebooks depend on
 LAST_WORDS = """\
 import json, sys
@@ -154,7 +156,7 @@ def play(notebook, folder, env):
                 client.execute_cell(cell, place)
             except CellExecutionError as error:
                 printed = "".join(map(said, notebook.cells[: place + 1]))
-                raise RehearsalError(f"cell {place} failed\n{printed}{error}") from None
+                raise RehearsalError(COLOURS.sub("", f"cell {place} failed\n{printed}{error}")) from None
             if draws(cell):
                 break
         else:

@@ -9,10 +9,10 @@ from types import SimpleNamespace
 
 import jupytext
 import pytest
+import repository
 import yaml
 
 import notebooks
-import repository
 
 ROOT = Path(__file__).resolve().parents[2]
 URL = "https://github.com/some-one/the.course_2"
