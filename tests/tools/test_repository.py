@@ -83,7 +83,7 @@ def test_the_address_itself_is_not_another():
 
 
 def test_one_command_sets_the_address_everywhere_and_takes_it_back(copy):
-    before = everything(copy)
+    before, was_open = everything(copy), repository.address()
     assert repository.main([URL]) == 0
     assert yaml.safe_load((copy / "_config.yml").read_text())["repository"] == {"url": URL, "branch": "main"}
     assert yaml.safe_load((copy / "CITATION.cff").read_text())["repository-code"] == URL
@@ -96,8 +96,7 @@ def test_one_command_sets_the_address_everywhere_and_takes_it_back(copy):
     assert repository.main(["none"]) == 0
     closed = everything(copy)
     assert not any(URL in text for text in closed.values())
-    if not repository.address():
-        assert closed == before
+    assert was_open or closed == before
 
 
 def test_second_run_changes_nothing(copy):
