@@ -15,7 +15,7 @@ SHELL := bash
 # On few and busy cores a second thread costs more than it brings.
 export OMP_NUM_THREADS = 1
 export OPENBLAS_NUM_THREADS = 1
-.PHONY: book test test-gpu test-triton serve notebooks bench clean
+.PHONY: book test test-gpu test-triton serve notebooks repository rehearse bench clean
 
 # Sets up the virtual environment once, and again when a list of packages changes.
 .venv/ready: requirements.txt constraints.txt pyproject.toml
@@ -79,6 +79,14 @@ serve: .venv/ready
 
 notebooks: .venv/ready
 	@$(BIN)/python tools/notebooks.py
+
+# The public address, everywhere: make repository URL=https://github.com/who/what (URL=none: there is none).
+repository: .venv/ready
+	@$(BIN)/python tools/repository.py $(URL)
+
+# The first steps of each notebook, as in Colab: with its versions, and without the repository beside it.
+rehearse: .venv/ready
+	@$(BIN)/python tools/rehearse.py
 
 bench: .venv/ready
 	@$(BIN)/python benchmarks/numpy_layers.py

@@ -37,15 +37,16 @@ def old_twins():
             yield target, text
 
 
-def main():
+def main(arguments):
     """Write, or with --check only name, the notebooks that are old."""
+    check = "--check" in arguments
     old = list(old_twins())
     for target, text in old:
-        print(f"{target.name} is not what its text says" if "--check" in sys.argv else f"wrote {target.name}")
-        if "--check" not in sys.argv:
+        print(f"{target.name} is not what its text says" if check else f"wrote {target.name}")
+        if not check:
             target.write_text(text, encoding="utf8")
-    return 1 if old and "--check" in sys.argv else 0
+    return 1 if old and check else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -78,15 +78,16 @@ def page_context(app, pagename, templatename, context, doctree):
     """Drop unused assets, and link the notebook of a chapter."""
     for key in ("script_files", "css_files"):
         context[key] = [asset for asset in context[key] if not any(name in asset_text(asset) for name in UNUSED)]
-    notebook = f"{pagename}.ipynb"
     theme = app.config.html_theme_options
-    source = f"{theme['repository_url']}/edit/{theme['repository_branch']}/{pagename}.md"
-    context["course_edit"] = source if app.env.doc2path(pagename).endswith(".md") and doctree else None
-    context["course_notebook"] = context["course_colab"] = None
-    if (ROOT / notebook).exists():
-        repository = theme["repository_url"].removeprefix("https://github.com/")
-        context["course_notebook"] = notebook
-        context["course_colab"] = f"https://colab.research.google.com/github/{repository}/blob/main/{notebook}"
+    url, branch = theme.get("repository_url"), theme.get("repository_branch")  # no url: no door that leads nowhere
+    text = app.env.doc2path(pagename).endswith(".md") and doctree
+    notebook = f"{pagename}.ipynb" if (ROOT / f"{pagename}.ipynb").exists() else None
+    context["course_edit"] = f"{url}/edit/{branch}/{pagename}.md" if url and text else None
+    context["course_notebook"] = notebook
+    context["course_colab"] = None
+    if url and notebook:
+        repository = url.removeprefix("https://github.com/")
+        context["course_colab"] = f"https://colab.research.google.com/github/{repository}/blob/{branch}/{notebook}"
 
 
 def asset_text(asset):

@@ -170,13 +170,6 @@ def test_asides_of_chapters_are_of_a_known_kind(path):
     assert [words for words in openings if not words.startswith(known)] == []
 
 
-def test_repository_has_one_address():
-    """The address in _config.yml is the one that chapters install the package from."""
-    url = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf8"))["repository"]["url"]
-    for path in CHAPTERS:
-        assert set(re.findall(r"git\+(https://[^@\"]+)@", path.read_text(encoding="utf8"))) <= {url}
-
-
 def test_docstrings_become_lists_and_equations():
     source = ["Sum of `x` over *S.", "", "    y = a_1 * x", "", "Args:", "    x: (N, *S), floating,", "        finite.",
               "    gamma, beta: (C,).", "Returns:", "    y.", "Source: Ioffe 2015, Eq. 2."]
