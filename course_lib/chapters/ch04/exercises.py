@@ -74,7 +74,7 @@ def _layer_has_these(args, outputs):
     },
 )
 def parameters_for(x, mean, std, eps):
-    """The gamma > 0 and beta for which batch norm of x has these means and standard deviations.
+    """The gamma > 0 and beta that give batch norm of x this mean and this std.
 
     x is (N, D), without constant columns; mean, std, gamma and beta are (D,).
     """
@@ -137,7 +137,7 @@ def _uncentred_law(args, outputs):
     },
 )
 def uncentred_backward(dy, x, gamma, eps):
-    """dx for the layer y = gamma * x / sqrt(mean(x**2) + eps), the mean over the samples.
+    """dx for y = gamma * x / sqrt(mean(x**2) + eps), means over the samples.
 
     dy and x are (N, D), gamma is (D,); dy is dL/dy, dx is dL/dx.
     """
@@ -252,7 +252,7 @@ def _torch_cases():
 def mended_batch_norm(x, dy, eps):
     """Batch norm without gamma and beta, in torch: y, and dx by autograd.
 
-    x and dy are tensors (N, C, H, W) without gradients; dy is dL/dy, dx is dL/dx.
+    x and dy are tensors (N, C, H, W) without gradients; dy is dL/dy.
     """
     x = x.detach().requires_grad_()
     mu = x.mean((0, 2, 3), keepdim=True)

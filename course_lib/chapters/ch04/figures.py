@@ -172,15 +172,15 @@ def steps_against_rate(rates, steps):
     """
     fig, panel = plt.subplots(figsize=(WIDTH, 3.6))
     plt.close(fig)
-    looks = zip(steps.items(), COLORS[:1] * 2 + COLORS[1:2] * 2, ("-", "--") * 2, "osos", strict=True)
+    looks = zip(steps.items(), COLORS[:2] * 2, ("-", "-", "--", "--"), "ooss", strict=True)
     for (label, arm), color, style, marker in looks:
         there = np.isfinite(arm).all(axis=1)
         low, middle, high = np.percentile(arm[there], (0, 50, 100), axis=1)
         panel.fill_between(rates[there], low, high, color=color, alpha=0.15, lw=0)
         panel.loglog(rates[there], middle, style, color=color, marker=marker, ms=5, label=label)
     panel.set(xlabel="learning rate", ylabel="steps to 95 %")
-    panel.xaxis.set_major_formatter("{x:g}")
-    panel.yaxis.set_major_formatter("{x:g}")
-    panel.yaxis.set_minor_formatter("{x:g}")
+    panel.set_xticks(rates, [f"{rate:g}" for rate in rates])
+    panel.set_yticks([20, 50, 100, 200], ["20", "50", "100", "200"])
+    panel.minorticks_off()
     panel.legend(loc="upper center", bbox_to_anchor=(0.45, 1.28), ncols=2)
     return fig
