@@ -5,7 +5,7 @@ import numpy as np
 from ...exercises.engine import exercise
 from ...standardize import standardize
 
-NOTE_ROW = np.array([[1.0, 1.5, 1.2, 0.9, 1.7, 2.1, 3.1, 1.7]]).T  # one neuron of a source note, 8 samples
+EIGHT = np.array([[1.0, 1.5, 1.2, 0.9, 1.7, 2.1, 3.1, 1.7]]).T  # one neuron of a worked example, 8 samples
 
 
 def _batch(seed, shape, *, mean=3.0, spread=2.0):
@@ -25,7 +25,7 @@ def _parameters(seed, size):
 
 
 def _parameters_cases():
-    yield "the note's row", (NOTE_ROW, np.array([2.0]), np.array([0.5]), 0.1)
+    yield "the eight numbers", (EIGHT, np.array([2.0]), np.array([0.5]), 0.1)
     yield "3 features, 5 samples", (_batch(13, (5, 3)), *_targets(13, 3), 1e-5)
     yield "spread near sqrt(eps)", (_batch(14, (6, 2), spread=0.3), *_targets(14, 2), 0.1)
     x = _batch(15, (7, 2), spread=0.3)
@@ -85,9 +85,9 @@ def parameters_for(x, mean, std, eps):
 
 
 def _uncentred_cases():
-    one = np.zeros_like(NOTE_ROW)
+    one = np.zeros_like(EIGHT)
     one[0] = 1.0
-    yield "the note's row, only dy[0] is not 0", (one, NOTE_ROW, np.array([1.0]), 1e-5)
+    yield "the eight numbers, only dy[0] is not 0", (one, EIGHT, np.array([1.0]), 1e-5)
     for seed, shape, eps, name in [(8, (5, 3), 1e-5, "3 features, 5 samples"), (9, (4, 2), 0.5, "eps matters")]:
         x = _batch(seed, shape, mean=0.5, spread=0.6)
         dy = np.random.default_rng(seed).standard_normal(shape) + 0.7
