@@ -4,11 +4,7 @@ import numpy as np
 
 
 def train_bias(centre_backward, *, steps=1000, lr=0.1):
-    """The bias and the loss of (4.1) at each step, (2, steps), for one way to take the gradient of centring.
-
-    Args:
-        centre_backward: function dx_hat -> dx, both (64,).
-    """
+    """Bias and loss of (4.1), (2, steps); centre_backward: dx_hat -> dx."""
     rng = np.random.default_rng(0)
     u, t = rng.standard_normal(64), 0.5 + rng.standard_normal(64)
     b, history = 0.0, []
