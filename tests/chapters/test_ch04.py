@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from course_lib import batch_norm, norm_backward, standardize, standardize_backward
+from course_lib.chapters.ch04 import measures
 
 NOTE = np.array([1.0, 1.5, 1.2, 0.9, 1.7, 2.1, 3.1, 1.7])
 SHAPE = (5, 3)
@@ -45,7 +46,7 @@ def bias_setting():
 
 
 def test_centring_and_its_loss_do_not_see_the_bias():
-    """Equations (4.1) and (4.2): x_hat and the loss are the same for every b."""
+    """Equation (4.1): x_hat and the loss are the same for every b."""
     u, _, loss = bias_setting()
     x_hat = standardize(u, (0,), eps=0)[0] * u.std()
     for b in (-40.0, 0.0, 3.0, 1000.0):
@@ -55,7 +56,7 @@ def test_centring_and_its_loss_do_not_see_the_bias():
 
 
 def test_gradient_with_the_mean_held_constant_is_minus_the_mean_target():
-    """Equation (4.3): torch agrees when the mean is detached, and b grows by the same step for ever."""
+    """Equation (4.2): torch agrees when the mean is detached, and b grows by the same step for ever."""
     u, t, _ = bias_setting()
     b = torch.tensor(0.4, dtype=torch.float64, requires_grad=True)
     x = torch.tensor(u) + b
@@ -65,7 +66,7 @@ def test_gradient_with_the_mean_held_constant_is_minus_the_mean_target():
 
 
 def test_gradient_through_the_mean_is_zero():
-    """Equation (4.4): by torch with the mean in the graph, and by differences."""
+    """Equation (4.3): by torch with the mean in the graph, and by differences."""
     u, t, loss = bias_setting()
     b = torch.tensor(0.4, dtype=torch.float64, requires_grad=True)
     x = torch.tensor(u) + b
@@ -74,11 +75,20 @@ def test_gradient_through_the_mean_is_zero():
     assert abs(slope(loss, 0.4, 1.0)) < 1e-9
 
 
+def test_training_the_bias_runs_away_on_the_straight_road_only():
+    """What figure 4.1 shows: a step of (4.2) for ever, no effect on the loss; and no step at all with (4.3)."""
+    _, t, loss = bias_setting()
+    bias, losses = measures.train_bias(lambda dx_hat: dx_hat, steps=200)
+    assert np.allclose(np.diff(bias), 0.1 * t.mean(), **EXACT) and np.allclose(losses, loss(0.0), rtol=1e-11)
+    bias, losses = measures.train_bias(lambda dx_hat: dx_hat - dx_hat.mean(), steps=200)
+    assert np.abs(bias).max() < 1e-13 and np.allclose(losses, loss(0.0), rtol=1e-11)
+
+
 # Forward
 
 
 def test_forward_lines_are_what_batch_norm_computes():
-    """Equations (4.5), (4.6), (4.7) and (4.8): sums written out for each feature."""
+    """Equations (4.4), (4.5) and (4.6): sums written out for each feature."""
     x, gamma, beta, _ = batch()
     y, _ = batch_norm(x, gamma, beta, eps=0.1)
     m = len(x)
@@ -100,7 +110,7 @@ def test_the_eight_numbers_of_the_note():
 
 @pytest.mark.parametrize("eps", [0.0, 1e-5, 0.1])
 def test_moments_after_standardizing(eps):
-    """Equation (4.9): mean 0, and mean square var / (var + eps)."""
+    """Equation (4.7): mean 0, and mean square var / (var + eps)."""
     x, *_ = batch(1)
     x_hat, _ = standardize(x, (0,), eps=eps)
     assert np.allclose(x_hat.mean(0), 0, **EXACT)
@@ -116,7 +126,7 @@ def test_dividing_by_the_variance_gives_another_spread():
 
 @pytest.mark.parametrize("eps", [0.0, 0.01, 1.0])
 def test_correlations_are_kept_for_every_eps(eps):
-    """Equation (4.10); covariances do change, and a negative gamma turns signs around."""
+    """Proposition 4.1 (a); covariances do change, and a negative gamma turns signs around."""
     rng = np.random.default_rng(2)
     x = rng.standard_normal((50, 3)) @ rng.standard_normal((3, 3)) + [5, 0, -50]
     x_hat, _ = standardize(x, (0,), eps=eps)
@@ -129,7 +139,7 @@ def test_correlations_are_kept_for_every_eps(eps):
 
 @pytest.mark.parametrize("order", [3, 4, 5])
 def test_standardized_moments_are_kept(order):
-    """Equation (4.11): skewness, kurtosis and so on; an exponential sample stays skewed."""
+    """Proposition 4.1 (b): skewness, kurtosis and so on; an exponential sample stays skewed."""
     x = np.random.default_rng(3).exponential(size=4000)
 
     def moment(v):
@@ -151,7 +161,7 @@ def test_a_faint_copy_stays_faint_over_the_batch_only():
 
 
 def test_share_of_a_straight_line():
-    """Equation (4.12): both forms agree, and the numbers of the prose: 0.984, 0.930, 0.807."""
+    """The share by covariances is that of the best line, and the numbers of the prose: 0.984, 0.930, 0.807."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(100)
     weights = weights / weights.sum()
 
@@ -170,7 +180,7 @@ def test_share_of_a_straight_line():
 
 
 def test_identity_parameters():
-    """Equation (4.13): exact for this batch; sigma, -sigma and another batch are not."""
+    """Equation (4.8): exact for this batch; sigma, -sigma and another batch are not."""
     x, *_ = batch(5)
     mu, sigma = x.mean(0), x.std(0)
     assert np.allclose(batch_norm(x, np.sqrt(sigma**2 + 1e-3), mu, eps=1e-3)[0], x, **EXACT)
@@ -203,7 +213,7 @@ def graph(eps=0.1, seed=6):
 
 
 def test_gradients_add_up_over_the_users():
-    """Equation (4.14): a value used in two places gets the sum of both gradients."""
+    """Equation (4.9): a value used in two places gets the sum of both gradients."""
     v = leaf(np.array(0.7))
     c1, c2 = torch.sin(v), v**3
     (2 * c1 + 5 * c2).backward()
@@ -212,13 +222,13 @@ def test_gradients_add_up_over_the_users():
 
 @pytest.mark.parametrize("node", ["x_hat", "var", "mu", "x", "gamma", "beta"])
 def test_six_lines_are_the_gradients_of_the_graph(node):
-    """Equations (4.15), (4.16), (4.17), (4.18), (4.19) and (4.20): torch at each node of the graph."""
+    """Equations (4.10), (4.11), (4.12), (4.13) and (4.14): torch at each node of the graph."""
     ours, torchs = graph()
     assert np.allclose(ours[node], torchs[node], rtol=1e-10, atol=1e-12)
 
 
 def test_mean_line_loses_its_second_term():
-    """Equation (4.21)."""
+    """Equation (4.15), first half."""
     x, gamma, _, dy = batch(6)
     ours, _ = graph()
     assert np.allclose(ours["mu"], -np.sum(dy * gamma, axis=0) / np.sqrt(x.var(0) + 0.1), **EXACT)
@@ -226,7 +236,7 @@ def test_mean_line_loses_its_second_term():
 
 
 def test_variance_line_in_terms_of_x_hat():
-    """Equation (4.22)."""
+    """Equation (4.15), second half."""
     x, gamma, _, dy = batch(6)
     ours, _ = graph()
     x_hat, cache = standardize(x, (0,), eps=0.1)
@@ -235,7 +245,7 @@ def test_variance_line_in_terms_of_x_hat():
 
 @pytest.mark.parametrize("eps", [1e-5, 0.1, 10.0])
 def test_closed_form_equals_the_six_lines_for_every_eps(eps):
-    """Equation (4.23): norm_backward against the six lines, torch and differences."""
+    """Equation (4.16): norm_backward against the six lines, torch and differences."""
     ours, torchs = graph(eps)
     x, gamma, beta, dy = batch(6)
     _, cache = batch_norm(x, gamma, beta, eps=eps)
@@ -255,7 +265,7 @@ def projector(x):
 
 
 def test_projector():
-    """Equation (4.24): P is an orthogonal projector of rank m - 2, and dx = gamma / sigma * P dy."""
+    """Equation (4.17): P is an orthogonal projector of rank m - 2, and dx = gamma / sigma * P dy."""
     P, x_hat = projector(NOTE)
     assert np.allclose(P @ P, P, **EXACT) and np.array_equal(P, P.T)
     assert np.allclose(P @ np.ones(8), 0, **EXACT) and np.allclose(P @ x_hat, 0, **EXACT)
@@ -267,7 +277,7 @@ def test_projector():
 
 @pytest.mark.parametrize("eps", [0.0, 1e-5, 0.1])
 def test_gradient_sums_to_zero(eps):
-    """Equation (4.25)."""
+    """Equation (4.18), first sum."""
     x, gamma, beta, dy = batch(9)
     dx, *_ = norm_backward(dy, batch_norm(x, gamma, beta, eps=eps)[1])
     assert np.allclose(dx.sum(0), 0, rtol=0, atol=1e-13)
@@ -276,7 +286,7 @@ def test_gradient_sums_to_zero(eps):
 
 @pytest.mark.parametrize("eps", [0.0, 1e-5, 0.1])
 def test_gradient_along_x_hat_has_a_factor_eps(eps):
-    """Equation (4.26)."""
+    """Equation (4.18), second sum."""
     x, *_, dx_hat = batch(9)
     x_hat, cache = standardize(x, (0,), eps=eps)
     dx = standardize_backward(dx_hat, cache)
@@ -285,15 +295,15 @@ def test_gradient_along_x_hat_has_a_factor_eps(eps):
     assert eps < 0.1 or np.abs(right).max() > 1e-3  # not 0 = 0
 
 
-def test_length_of_the_gradient():
-    """Equation (4.27), for eps = 0; so dx is at most gamma / sigma times as long as dy."""
-    _, x_hat = projector(NOTE)
+def test_gradient_is_at_most_gamma_over_sigma_times_as_long():
+    """For eps = 0: a projection makes nothing longer, and a feature with a small spread has its gradient enlarged."""
     dy = np.random.default_rng(10).standard_normal(8)
-    _, cache = batch_norm(NOTE[:, None], np.array([-1.7]), np.array([0.3]), eps=0)
-    dx = norm_backward(dy[:, None], cache)[0]
-    bracket = dy @ dy - dy.sum() ** 2 / 8 - (dy @ x_hat) ** 2 / 8
-    assert np.isclose(np.sum(dx**2), 1.7**2 / NOTE.var() * bracket, **EXACT)
-    assert bracket < dy @ dy
+    for spread in (1.0, 0.01):
+        _, cache = batch_norm(spread * NOTE[:, None], np.array([-1.7]), np.array([0.3]), eps=0)
+        dx = norm_backward(dy[:, None], cache)[0]
+        ratio = np.linalg.norm(dx) / np.linalg.norm(dy)
+        assert 0.1 < ratio / (1.7 / (spread * NOTE.std())) < 1
+        assert spread == 1.0 or ratio > 10
 
 
 def test_gradients_of_a_batch_of_three_are_tangent_and_lead_outwards():
@@ -310,7 +320,7 @@ def test_gradients_of_a_batch_of_three_are_tangent_and_lead_outwards():
 
 
 def test_every_sample_depends_on_every_other():
-    """Equation (4.28): the matrix of derivatives by differences; none of its entries is 0."""
+    """Equation (4.19): the matrix of derivatives by differences; none of its entries is 0."""
     x_hat, cache = standardize(NOTE, (0,))
     jacobian = cache.inv_std * (np.eye(8) - 1 / 8 - np.outer(x_hat, x_hat) / 8)
     columns = [slope(lambda x: standardize(x, (0,))[0], NOTE, unit) for unit in np.eye(8)]
@@ -320,18 +330,39 @@ def test_every_sample_depends_on_every_other():
 
 @pytest.mark.parametrize("m", [2, 3, 8])
 def test_no_value_leaves_the_sphere(m):
-    """|x_hat| is at most sqrt(m - 1), and a lone outlier reaches it."""
+    """Samuelson's inequality: |x_hat| is at most sqrt(m - 1), and a lone outlier reaches it."""
     x_hat, _ = standardize(np.array([0.0] * (m - 1) + [1e6]), (0,), eps=0)
     assert np.isclose(np.abs(x_hat).max(), np.sqrt(m - 1), rtol=1e-9)
+    many = np.random.default_rng(20).standard_normal((m, 500)) ** 3
+    assert np.abs(standardize(many, (0,), eps=0)[0]).max() < np.sqrt(m - 1) * (1 + 1e-12)
 
 
 def test_bias_in_front_has_no_gradient():
-    """Equation (4.29): in torch, and the weights do have one."""
+    """Proposition 4.2: in torch, and the weights do have one."""
     torch.manual_seed(0)
     linear, norm = torch.nn.Linear(10, 5).double(), torch.nn.BatchNorm1d(5).double()
     y = norm(linear(torch.randn(32, 10, dtype=torch.float64)))
     (y * torch.randn_like(y)).sum().backward()
     assert linear.bias.grad.abs().max() < 1e-12 and linear.weight.grad.abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("eps", [0.0, 0.1])
+def test_weights_in_front_are_orthogonal_to_their_gradient(eps):
+    """Proposition 4.2: w . dw = 0 for eps = 0, with a bias and off centre; and so a step of descent lengthens w."""
+    rng = np.random.default_rng(21)
+    u, W, b = 2 + rng.standard_normal((32, 10)), rng.standard_normal((10, 3)), rng.standard_normal(3)
+    dy, gamma = rng.standard_normal((32, 3)), np.array([1.0, -2.0, 0.5])
+    _, cache = batch_norm(u @ W + b, gamma, np.zeros(3), eps=eps)
+    dW = u.T @ norm_backward(dy, cache)[0]
+    along = (W * dW).sum(axis=0)
+    if eps:
+        assert np.abs(along).min() > 1e-4  # not 0 = 0: with an eps there is a part along w
+    else:
+        assert np.allclose(along, 0, rtol=0, atol=1e-12) and np.linalg.norm(dW) > 0.1
+        longer = np.linalg.norm(W - 0.1 * dW, axis=0) ** 2
+        assert np.allclose(longer, np.linalg.norm(W, axis=0) ** 2 + 0.01 * np.linalg.norm(dW, axis=0) ** 2, **EXACT)
+    shorter = u.T @ norm_backward(dy, batch_norm(4 * (u @ W + b), gamma, np.zeros(3), eps=eps)[1])[0]
+    assert eps or np.allclose(shorter, dW / 4, **EXACT)  # four times longer w, a quarter of the gradient
 
 
 # Images
@@ -340,7 +371,7 @@ IMAGES = (4, 3, 5, 6)
 
 
 def test_statistics_of_images_are_per_channel():
-    """Equation (4.30): batch_norm of images is that of the matrix with one row per position."""
+    """Equation (4.20): batch_norm of images is that of the matrix with one row per position."""
     x, gamma, beta, _ = batch(11, IMAGES)
     y, _ = batch_norm(x, gamma, beta, eps=0.1)
     for c in range(3):
@@ -359,7 +390,7 @@ def test_reshape_without_transpose_looks_right_over_all_entries_only():
 
 
 def test_total_variance_is_within_plus_between():
-    """Equation (4.31)."""
+    """Equation (4.21)."""
     x, *_ = batch(12, IMAGES)
     x[0] += 2
     within, between = x.var((2, 3)).mean(0), x.mean((2, 3)).var(0)
@@ -367,7 +398,7 @@ def test_total_variance_is_within_plus_between():
 
 
 def test_parameter_gradients_of_images_are_sums_over_three_axes():
-    """Equation (4.32), and dx, against torch."""
+    """dgamma, dbeta and dx of images against sums written out and torch."""
     x, gamma, beta, dy = batch(13, IMAGES)
     _, cache = batch_norm(x, gamma, beta)
     dx, dgamma, dbeta = norm_backward(dy, cache)
@@ -394,7 +425,7 @@ def error(x_hat, x):
 
 
 def test_two_ways_to_write_a_variance():
-    """Equation (4.33): equal on paper and in float64; in float32 at mean 10,000 the second has no right digit."""
+    """Equal on paper and in float64; in float32 at mean 10,000 the second has no right digit."""
     assert np.isclose(np.mean(NOTE**2) - NOTE.mean() ** 2, 0.44, rtol=1e-12)
     x = far(1e4)
     one_pass = (x * x).mean(1) - x.mean(1) ** 2
@@ -403,7 +434,7 @@ def test_two_ways_to_write_a_variance():
 
 @pytest.mark.parametrize("mean", [0, 1e2, 1e4, 1e6])
 def test_centring_twice_keeps_the_digits(mean):
-    """Equation (4.34): by hand and in the package; centring once does not."""
+    """By hand and in the package; centring once does not."""
     x = far(mean)
     d = x - x.mean(1, keepdims=True)
     once = d / np.sqrt((d * d).mean(1, keepdims=True) + np.float32(1e-5))
@@ -414,11 +445,32 @@ def test_centring_twice_keeps_the_digits(mean):
     assert mean < 1e4 or error(once, x) > 1e-4
 
 
-def test_first_difference_is_exact():
-    """Numbers that lie close together subtract without an error in floating point."""
-    x = far(1e4)
-    mu = x.mean(1, keepdims=True)
-    assert np.array_equal((x - mu).astype(np.float64), x.astype(np.float64) - mu.astype(np.float64))
+@pytest.mark.parametrize("mean", [1e2, 1e4, 1e6])
+def test_storing_the_data_in_float32_costs_as_much_as_centring_twice_leaves(mean):
+    """Against the data before they were rounded: centring twice adds nothing, centring once up to a few times."""
+    data = np.random.default_rng(7).standard_normal((4, 8192)) + mean
+    x = data.astype(np.float32)
+    truth = standardize(data, (1,))[0]
+    stored, twice = (np.abs(standardize(each, (1,))[0] - truth).max() for each in (x.astype(float), x))
+    d = x - x.mean(1, keepdims=True)
+    once = np.abs(d / np.sqrt((d * d).mean(1, keepdims=True) + np.float32(1e-5)) - truth).max()
+    assert stored > 2e-8 * mean and twice < 1.2 * stored + 1e-6
+    assert 1.2 < once / twice < 6
+
+
+def test_sixteen_bits_need_wider_statistics():
+    """float16 squares overflow from 256 on; bfloat16 statistics cost two or three times the rounding of the result."""
+    squares = torch.tensor([255.0, 256.0], dtype=torch.float16) ** 2
+    assert torch.isfinite(squares).tolist() == [True, False]
+    x = (10 + torch.randn(4096, 16, generator=torch.Generator().manual_seed(0))).bfloat16()
+
+    def standardized(x):
+        return (x - x.mean(0)) / (x.var(0, correction=0) + 1e-5).sqrt()
+
+    exact = standardized(x.double())
+    narrow, wide = standardized(x), standardized(x.float()).bfloat16()
+    best = (exact.bfloat16() - exact).abs().max()
+    assert (narrow - exact).abs().max() > 1.5 * best and (wide - exact).abs().max() < 1.1 * best
 
 
 def test_constant_channel_gives_exactly_beta():
@@ -436,7 +488,7 @@ def test_grid_of_float32():
 
 @pytest.mark.parametrize("eps, cap", [(1e-5, 316), (1e-3, 32)])
 def test_eps_caps_the_gain(eps, cap):
-    """Equation (4.35): forward and backward; the cap is reached by a feature that hardly varies."""
+    """Forward and backward; the cap is reached by a feature that hardly varies."""
     x = 1e-7 * np.random.default_rng(15).standard_normal((64, 1))
     y, cache = batch_norm(x, np.array([-2.0]), np.array([0.0]), eps=eps)
     gain = y.std() / x.std()

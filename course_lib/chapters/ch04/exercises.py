@@ -5,7 +5,7 @@ import numpy as np
 from ...exercises.engine import exercise
 from ...standardize import standardize
 
-NOTE_ROW = np.array([[1.0, 1.5, 1.2, 0.9, 1.7, 2.1, 3.1, 1.7]]).T  # one neuron of a source note, 8 samples
+EIGHT = np.array([[1.0, 1.5, 1.2, 0.9, 1.7, 2.1, 3.1, 1.7]]).T  # one neuron of a worked example, 8 samples
 
 
 def _batch(seed, shape, *, mean=3.0, spread=2.0):
@@ -24,73 +24,128 @@ def _parameters(seed, size):
     return gamma, rng.uniform(0.5, 1.5, size)
 
 
-def _forward_cases():
-    yield "the note's row", (NOTE_ROW, np.array([1.0]), np.array([0.0]), 1e-8)
-    yield "3 features, 5 samples", (_batch(1, (5, 3)), *_parameters(1, 3), 1e-5)
-    yield "spread near sqrt(eps)", (_batch(2, (7, 2), spread=0.3), *_parameters(2, 2), 0.1)
-    constant = _batch(3, (4, 3))
-    constant[:, 0] = 5.0
-    yield "one constant feature", (constant, *_parameters(3, 3), 0.1)
-    far = [a.astype(np.float32) for a in (_batch(4, (16, 2), mean=1000, spread=1), *_parameters(4, 2))]
-    yield "float32, mean over 1000", (*far, 1e-5)
+def _parameters_cases():
+    yield "the eight numbers", (EIGHT, np.array([2.0]), np.array([0.5]), 0.1)
+    yield "3 features, 5 samples", (_batch(13, (5, 3)), *_targets(13, 3), 1e-5)
+    yield "spread near sqrt(eps)", (_batch(14, (6, 2), spread=0.3), *_targets(14, 2), 0.1)
+    x = _batch(15, (7, 2), spread=0.3)
+    yield "its own mean and standard deviation", (x, x.mean(axis=0), x.std(axis=0), 0.1)
 
 
-def _column_means_are_beta(args, outputs):
-    return np.allclose(outputs[0].mean(axis=0), args[2], rtol=0, atol=1e-3)  # float32 at mean 1000 has 6e-5
+def _targets(seed, size):
+    rng = np.random.default_rng(seed)
+    return rng.uniform(-5, 5, size), rng.uniform(0.5, 3, size)
 
 
-def _column_variances_fit(args, outputs):
-    x, gamma, _, eps = args
-    var = x.astype(float).var(axis=0)
-    return np.allclose(outputs[0].var(axis=0), gamma**2 * var / (var + eps), rtol=1e-3, atol=1e-6)
+def _layer_has_these(args, outputs):
+    x, mean, std, eps = args
+    y = outputs[0] * standardize(x, (0,), eps=eps)[0] + outputs[1]
+    return np.allclose(y.mean(axis=0), mean, rtol=0, atol=1e-9) and np.allclose(y.std(axis=0), std, rtol=1e-9)
 
 
 @exercise(
-    cases=_forward_cases,
-    outputs=("y",),
+    cases=_parameters_cases,
+    outputs=("gamma", "beta"),
     hints=(
-        "column j of y must have mean beta[j] and variance gamma[j]**2 * var / (var + eps); print both",
-        "mean and variance run over the samples, axis 0, and leave one number for each feature",
-        "(4.5) to (4.8), line by line",
+        "put your gamma and beta into bn_forward and look at the mean and the standard deviation of y",
+        "x_hat has mean 0, but its standard deviation is a little less than 1, and with this eps not a little",
+        "(4.7) has the variance of x_hat; (4.6) turns it into that of y",
     ),
-    laws={
-        "the mean of column j of y is beta[j]": _column_means_are_beta,
-        "the variance of column j of y is gamma[j]**2 * var / (var + eps)": _column_variances_fit,
-    },
+    laws={"batch norm with these parameters has the mean and the standard deviation asked for": _layer_has_these},
     mistakes={
-        "one mean for everything; batch norm keeps one mean for each feature": {
-            "x.mean(axis=0)": "x.mean()", "x.var(axis=0)": "x.var()"},
-        "each sample got its own mean: that is layer norm. Which axis is the batch?": {
-            "x.mean(axis=0)": "x.mean(axis=1, keepdims=True)", "x.var(axis=0)": "x.var(axis=1, keepdims=True)"},
-        "inside the layer the variance divides by N, not by N - 1; the batch itself must come out with variance 1": {
-            "x.var(axis=0)": "x.var(axis=0, ddof=1)"},
-        "eps belongs inside the square root, added to the variance": {"np.sqrt(var + eps)": "(np.sqrt(var) + eps)"},
-        "eps is on the scale of the variance already: do not square it": {"var + eps": "var + eps**2"},
-        "your output has standard deviation 1 / sigma: divide by the standard deviation": {
-            "np.sqrt(var + eps)": "(var + eps)"},
-        "the root of var**2 is var again; the root is there to turn the variance into a standard deviation": {
-            "var + eps": "var**2 + eps"},
-        "without eps a constant feature gives 0 / 0": {"var + eps": "var"},
-        "eps is added, it is not a floor": {"var + eps": "np.maximum(var, eps)"},
-        "y does not depend on gamma": {"gamma * x_hat": "x_hat"},
-        "y does not depend on beta": {" + beta": ""},
-        "beta must not be scaled: y = gamma * x_hat + beta": {"gamma * x_hat + beta": "gamma * (x_hat + beta)"},
-        "gamma may be negative": {"gamma * x_hat": "abs(gamma) * x_hat"},
-        "the mean of x**2 is the variance only where the mean is 0": {"x.var(axis=0)": "(x**2).mean(axis=0)"},
-        "the mean has not been subtracted": {"(x - mu)": "x"},
-        "mean(x**2) - mu**2 subtracts two large numbers: in float32 its digits are lost": {
-            "x.var(axis=0)": "np.abs((x**2).mean(axis=0) - mu**2)"},
+        "this would be right for eps = 0: what is the standard deviation of x_hat here?": {
+            "std * np.sqrt(var + eps) / np.sqrt(var)": "std"},
+        "the layer divides x before gamma sees it: gamma stretches x_hat, not x": {"np.sqrt(var + eps)": "1"},
+        "upside down: x_hat is narrower than 1, so gamma must be larger than std": {
+            "np.sqrt(var + eps) / np.sqrt(var)": "np.sqrt(var) / np.sqrt(var + eps)"},
+        "(4.7) is the variance of x_hat: its root is missing": {
+            "np.sqrt(var + eps) / np.sqrt(var)": "(var + eps) / var"},
+        "std is asked for, not std**2: gamma multiplies, so no root of std": {"std * np.sqrt(var + eps)":
+            "np.sqrt(std) * np.sqrt(var + eps)"},
+        "eps stands inside the root": {"np.sqrt(var + eps)": "(np.sqrt(var) + eps)"},
+        "the layer's variance divides by N, not by N - 1": {"x.var(axis=0)": "x.var(axis=0, ddof=1)"},
+        "this takes x back to where it was, not to the spread asked for": {"std * np.sqrt(var + eps) / np.sqrt(var)":
+            "np.sqrt(var + eps)"},
+        "x_hat has mean 0 already: the mean of x has been subtracted, beta need not do it again": {
+            "beta = mean": "beta = mean - x.mean(axis=0)"},
+        "beta is added after gamma, so it is not scaled": {"beta = mean": "beta = mean / gamma"},
+        "gamma is to be positive; a negative one has the same spread and mirrors the data": {
+            "gamma = std": "gamma = -std"},
     },
 )
-def batch_norm_forward(x, gamma, beta, eps):
-    """Batch norm as in training: y, with the shape and type of x.
+def parameters_for(x, mean, std, eps):
+    """The gamma > 0 and beta that give batch norm of x this mean and this std.
 
-    x is (N, D), floating; gamma and beta are (D,).
+    x is (N, D), without constant columns; mean, std, gamma and beta are (D,).
     """
-    mu = x.mean(axis=0)
     var = x.var(axis=0)
-    x_hat = (x - mu) / np.sqrt(var + eps)
-    return gamma * x_hat + beta
+    gamma = std * np.sqrt(var + eps) / np.sqrt(var)
+    beta = mean
+    return gamma, beta
+
+
+def _uncentred_cases():
+    one = np.zeros_like(EIGHT)
+    one[0] = 1.0
+    yield "the eight numbers, only dy[0] is not 0", (one, EIGHT, np.array([1.0]), 1e-5)
+    for seed, shape, eps, name in [(8, (5, 3), 1e-5, "3 features, 5 samples"), (9, (4, 2), 0.5, "eps matters")]:
+        x = _batch(seed, shape, mean=0.5, spread=0.6)
+        dy = np.random.default_rng(seed).standard_normal(shape) + 0.7
+        yield name, (dy, x, _parameters(seed, shape[1])[0], eps)
+
+
+def _uncentred_law(args, outputs):
+    """The second sum of (4.18), with the mean square in place of the variance."""
+    dy, x, gamma, eps = args
+    square = (x**2).mean(axis=0)
+    x_hat = x / np.sqrt(square + eps)
+    right = eps / (square + eps) ** 1.5 * (gamma * dy * x_hat).sum(axis=0)
+    return np.allclose((outputs[0] * x_hat).sum(axis=0), right, rtol=0, atol=1e-9)
+
+
+@exercise(
+    cases=_uncentred_cases,
+    outputs=("dx",),
+    hints=(
+        "nudge one entry of x and compare the change of sum(dy * y) with your dx",
+        "there are two roads now: straight, and by the mean square. Stretching x must still cost nothing",
+        "(4.11) and (4.13) with mu = 0; then put x_hat in, as on the way to (4.16)",
+    ),
+    laws={"the sum of dx * x_hat is eps / (square + eps) of what it would be without the second road": _uncentred_law},
+    mistakes={
+        ("your dx has no part along the ones, but this layer does see a shift of all values",
+         "no mean is subtracted, so there is no road by the mean to take into account",
+         "(4.16) without its second term"): {"(dx_hat - x_hat": "(dx_hat - dx_hat.mean(axis=0) - x_hat"},
+        ("only the straight road: the mean square has been taken for a constant",
+         "x[i] also changes the root that all samples are divided by",
+         "(4.13), second term"): {" - x_hat * along": ""},
+        "this layer divides by the root of the mean square of x, not by its standard deviation": {
+            "(x**2).mean(axis=0)": "x.var(axis=0)"},
+        "y = gamma * x_hat, so dx_hat is dy times gamma": {"gamma * dy": "dy"},
+        "the road by the mean square lowers dx: its sign is negative": {" - x_hat * along": " + x_hat * along"},
+        "what is removed must point along x_hat: multiply the number by x_hat": {"x_hat * along": "along"},
+        "the mean of dx_hat * x_hat is what counts, not its sum": {
+            "(dx_hat * x_hat).mean(axis=0)": "(dx_hat * x_hat).sum(axis=0)"},
+        "the scale is missing: dx is in units of 1 / x": {"return inv_rms * ": "return "},
+        "one inv_rms is enough": {"return inv_rms * ": "return inv_rms**3 * "},
+        "eps is missing: it is added to the mean square, inside the root": {" + eps)": ")"},
+        "along needs x_hat, the normalized value, in both places": {
+            "(dx_hat * x_hat)": "(dx_hat * x)", "x_hat * along": "x * along"},
+        "the mean square runs over the samples, axis 0; you took that of each sample's features": {
+            "(x**2).mean(axis=0)": "(x**2).mean(axis=1, keepdims=True)",
+            "(dx_hat * x_hat).mean(axis=0)": "(dx_hat * x_hat).mean(axis=1, keepdims=True)"},
+    },
+)
+def uncentred_backward(dy, x, gamma, eps):
+    """dx for y = gamma * x / sqrt(mean(x**2) + eps), means over the samples.
+
+    dy and x are (N, D), gamma is (D,); dy is dL/dy, dx is dL/dx.
+    """
+    inv_rms = 1 / np.sqrt((x**2).mean(axis=0) + eps)
+    x_hat = x * inv_rms
+    dx_hat = gamma * dy
+    along = (dx_hat * x_hat).mean(axis=0)
+    return inv_rms * (dx_hat - x_hat * along)
 
 
 def _image_cases():
@@ -109,7 +164,7 @@ def _image_cases():
     hints=(
         "each channel of y, y[:, c], must have mean beta[c]; all entries together tell you nothing",
         "a channel shares its statistics over samples, rows and columns: which axes are left?",
-        "(4.30) for the statistics, then (4.7) and (4.8) with gamma and beta of shape (C, 1, 1)",
+        "(4.20) for the statistics, then (4.5) and (4.6) with gamma and beta of shape (C, 1, 1)",
     ),
     laws={
         "the mean of channel c of y, over samples and positions, is beta[c]": lambda args, outputs: np.allclose(
@@ -133,9 +188,9 @@ def _image_cases():
         "mean and variance of shape (C,) meet the LAST axis, the width: keep the axes, keepdims=True": {
             "x.mean(axis=axes, keepdims=True)": "x.mean(axis=axes)",
             "x.var(axis=axes, keepdims=True)": "x.var(axis=axes)"},
-        "the variance of the images' means is only the part between images; see (4.31)": {
+        "the variance of the images' means is only the part between images; see (4.21)": {
             "x.var(axis=axes, keepdims=True)": "x.mean(axis=(2, 3), keepdims=True).var(axis=0, keepdims=True)"},
-        "the mean of the images' variances is only the part within images; see (4.31)": {
+        "the mean of the images' variances is only the part within images; see (4.21)": {
             "x.var(axis=axes, keepdims=True)": "x.var(axis=(2, 3), keepdims=True).mean(axis=0, keepdims=True)"},
         "eps is missing: it is added to the variance, inside the square root": {"var + eps": "var"},
         "the variance divides by m = N * H * W, not by m - 1": {
@@ -155,140 +210,6 @@ def batch_norm_images(x, gamma, beta, eps):
     return gamma[:, None, None] * x_hat + beta[:, None, None]
 
 
-def _backward_cases():
-    one = np.zeros_like(NOTE_ROW)
-    one[0] = 1.0
-    yield "the note's row, only dy[0] is not 0", (one, NOTE_ROW, np.array([1.0]), 1e-5)
-    for seed, shape, eps, name in [(8, (5, 3), 1e-5, "3 features, 5 samples"), (9, (4, 2), 0.1, "eps matters")]:
-        x = _batch(seed, shape, spread=0.4)
-        dy = np.random.default_rng(seed).standard_normal(shape) + 0.7
-        yield name, (dy, x, _parameters(seed, shape[1])[0], eps)
-
-
-def _dx_sums_to_zero(args, outputs):
-    dx = outputs[3]
-    return np.allclose(dx.sum(axis=0), 0, rtol=0, atol=1e-9 * max(1, np.abs(dx).max()))
-
-
-@exercise(
-    cases=_backward_cases,
-    outputs=("dx_hat", "dvar", "dmu", "dx", "dgamma", "dbeta"),
-    hints=(
-        "check dx alone: each of its columns must sum to 0, for every dy",
-        "x[i] is used by its own x_hat[i], by the mean and by the variance: three terms",
-        "(4.15) to (4.20), one line of code each; write the forward pass first",
-    ),
-    laws={
-        "each column of dx sums to 0, because a constant added to a column of x leaves y as it is": _dx_sums_to_zero,
-        "dbeta is the gradient of a number that is added to every sample": lambda args, outputs: np.allclose(
-            outputs[5], args[0].sum(axis=0), rtol=0, atol=1e-9),
-        "dmu, dvar and the straight road together give dx": lambda args, outputs: np.allclose(
-            outputs[3], outputs[0] / np.sqrt(args[1].var(axis=0) + args[3]) + outputs[2] / len(args[1])
-            + outputs[1] * 2 * (args[1] - args[1].mean(axis=0)) / len(args[1]), rtol=0, atol=1e-8),
-    },
-    mistakes={
-        ("dx misses the road by the mean", "every column of dx must sum to 0; which term makes it so?",
-         "(4.18), third term"): {" + dmu / m": ""},
-        ("dx misses the road by the variance", "the sum of dx * x_hat must be almost 0; which term makes it so?",
-         "(4.18), second term"): {" + dvar * 2 * (x - mu) / m": ""},
-        "each sample contributes 1 / m to the mean": {"dmu / m": "dmu"},
-        "each sample contributes 2 * (x - mu) / m to the variance: the 1 / m is missing": {"(x - mu) / m": "(x - mu)"},
-        "the forward pass divides by m, so the backward pass does too, not by m - 1": {
-            "(x - mu) / m": "(x - mu) / (m - 1)"},
-        "the derivative of (x - mu)**2 has a factor 2": {"dvar * 2": "dvar"},
-        "y = gamma * x_hat + beta, so dx_hat is dy times gamma": {"gamma * dy": "dy"},
-        "the derivative of (var + eps)**-0.5 is negative": {"* -0.5": "* 0.5"},
-        "the derivative lowers the power from -1/2 to -3/2": {"inv_std**3": "inv_std"},
-        "raising the mean lowers every x_hat: dmu has a minus sign": {"-inv_std * np.sum": "inv_std * np.sum"},
-        "use the same var + eps as in the forward pass; here eps got lost": {"np.sqrt(var + eps)": "np.sqrt(var)"},
-        "dmu comes by way of x_hat: it needs dx_hat, not dy": {"np.sum(dx_hat, axis=0)": "np.sum(dy, axis=0)"},
-        "gamma multiplies x_hat, not x": {"np.sum(dy * x_hat, axis=0)": "np.sum(dy * x, axis=0)"},
-        "dgamma needs dy: gamma is already in dx_hat": {
-            "np.sum(dy * x_hat, axis=0)": "np.sum(dx_hat * x_hat, axis=0)"},
-        "beta is added to every sample: dbeta is a sum, not a mean": {
-            "dbeta = np.sum(dy, axis=0)": "dbeta = np.mean(dy, axis=0)"},
-        "gamma is used by every sample: dgamma is a sum, not a mean": {
-            "np.sum(dy * x_hat, axis=0)": "np.mean(dy * x_hat, axis=0)"},
-        "the variance divides by m, not by m - 1": {"x.var(axis=0)": "x.var(axis=0, ddof=1)"},
-    },
-)
-def six_lines(dy, x, gamma, eps):
-    """The six gradients of batch norm: dx_hat, dvar, dmu, dx, dgamma, dbeta.
-
-    dy and x are (N, D), gamma is (D,); dy is dL/dy.
-    """
-    m = len(x)
-    mu = x.mean(axis=0)
-    var = x.var(axis=0)
-    inv_std = 1 / np.sqrt(var + eps)
-    x_hat = (x - mu) * inv_std
-    dx_hat = gamma * dy
-    dvar = np.sum(dx_hat * (x - mu), axis=0) * -0.5 * inv_std**3
-    dmu = -inv_std * np.sum(dx_hat, axis=0)
-    dx = dx_hat * inv_std + dvar * 2 * (x - mu) / m + dmu / m
-    dgamma = np.sum(dy * x_hat, axis=0)
-    dbeta = np.sum(dy, axis=0)
-    return dx_hat, dvar, dmu, dx, dgamma, dbeta
-
-
-def _closed_cases():
-    for name, (dy, x, gamma, eps) in _backward_cases():
-        _, cache = standardize(x, (0,), eps=eps)
-        yield name, (dy, cache.x_hat, cache.inv_std[0], gamma)
-
-
-def _closed_x_hat_law(args, outputs):
-    """Equation (4.26), with 1 - mean(x_hat**2) for eps / (var + eps)."""
-    dy, x_hat, inv_std, gamma = args
-    right = inv_std * (1 - (x_hat**2).mean(axis=0)) * (gamma * dy * x_hat).sum(axis=0)
-    return np.allclose((outputs[0] * x_hat).sum(axis=0), right, rtol=0, atol=1e-9)
-
-
-@exercise(
-    cases=_closed_cases,
-    outputs=("dx",),
-    hints=(
-        "each column of dx must sum to 0, and the sum of dx * x_hat must be almost 0",
-        "take dx_hat, remove its mean, remove its part along x_hat, then scale",
-        "(4.23)",
-    ),
-    laws={
-        "each column of dx sums to 0, because a constant added to a column of x leaves y as it is":
-            lambda args, outputs: np.allclose(outputs[0].sum(axis=0), 0, rtol=0, atol=1e-9),
-        "the sum of dx * x_hat is as in (4.26)": _closed_x_hat_law,
-    },
-    mistakes={
-        "gamma is missing: the gradient passes y = gamma * x_hat + beta on its way": {"gamma * dy": "dy"},
-        "dx misses the road by the mean: no part along the ones has been removed": {" - along_ones": ""},
-        "dx misses the road by the variance: no part along x_hat has been removed": {" - x_hat * along_x_hat": ""},
-        "the mean of dx_hat is removed, not its sum": {"dx_hat.mean(axis=0)": "dx_hat.sum(axis=0)"},
-        "the mean of dx_hat * x_hat is what counts, not its sum": {
-            "(dx_hat * x_hat).mean(axis=0)": "(dx_hat * x_hat).sum(axis=0)"},
-        "what is removed must point along x_hat: multiply the number by x_hat": {
-            "x_hat * along_x_hat": "along_x_hat"},
-        "the part along x_hat is removed, not added": {" - x_hat * along_x_hat": " + x_hat * along_x_hat"},
-        "the mean is removed, not added": {" - along_ones": " + along_ones"},
-        "one inv_std is enough": {"inv_std * (": "inv_std**3 * ("},
-        "the scale is missing: dx is in units of 1 / x": {"inv_std * (": "("},
-        "inv_std is one over the standard deviation already: multiply by it": {"inv_std * (": "1 / inv_std * ("},
-        "the means run over the samples, axis 0; yours run over the features of one sample": {
-            "dx_hat.mean(axis=0)": "dx_hat.mean(axis=1, keepdims=True)",
-            "(dx_hat * x_hat).mean(axis=0)": "(dx_hat * x_hat).mean(axis=1, keepdims=True)"},
-        "means run over the batch only; every feature has its own": {
-            "dx_hat.mean(axis=0)": "dx_hat.mean()", "(dx_hat * x_hat).mean(axis=0)": "(dx_hat * x_hat).mean()"},
-    },
-)
-def closed_form(dy, x_hat, inv_std, gamma):
-    """Gradient of batch norm for its input, dx, from what the forward pass has kept.
-
-    dy and x_hat are (N, D); inv_std and gamma are (D,).
-    """
-    dx_hat = gamma * dy
-    along_ones = dx_hat.mean(axis=0)
-    along_x_hat = (dx_hat * x_hat).mean(axis=0)
-    return inv_std * (dx_hat - along_ones - x_hat * along_x_hat)
-
-
 def _torch_cases():
     import torch
 
@@ -304,7 +225,7 @@ def _torch_cases():
     hints=(
         "the sum of dx over a channel must be 0, and it is not",
         "what is computed without gradient is a constant for the backward pass: two of the three roads are closed",
-        "(4.18): the roads by the mean and by the variance; and (4.6) for the forward pass",
+        "(4.13): the roads by the mean and by the variance; and (4.4) for the forward pass",
     ),
     laws={
         "dx sums to 0 in each channel": lambda args, outputs: np.allclose(
@@ -315,7 +236,7 @@ def _torch_cases():
     mistakes={
         ("mean and variance are constants for the backward pass: their gradients are switched off",
          "two of the three roads are closed; only the straight one is left",
-         "(4.18), second and third term: compute the statistics where autograd can see them"): {
+         "(4.13), second and third term: compute the statistics where autograd can see them"): {
             "(x - mu)": "(x - mu.detach())", "(var + eps)": "(var.detach() + eps)"},
         "the mean is still a constant for the backward pass": {"(x - mu)": "(x - mu.detach())"},
         "the variance is still a constant for the backward pass": {"(var + eps)": "(var.detach() + eps)"},
@@ -331,7 +252,7 @@ def _torch_cases():
 def mended_batch_norm(x, dy, eps):
     """Batch norm without gamma and beta, in torch: y, and dx by autograd.
 
-    x and dy are tensors (N, C, H, W) without gradients; dy is dL/dy, dx is dL/dx.
+    x and dy are tensors (N, C, H, W) without gradients; dy is dL/dy.
     """
     x = x.detach().requires_grad_()
     mu = x.mean((0, 2, 3), keepdim=True)
@@ -339,88 +260,3 @@ def mended_batch_norm(x, dy, eps):
     y = (x - mu) / (var + eps).sqrt()
     y.backward(dy)
     return y.detach(), x.grad
-
-
-def _identity_cases():
-    yield "the note's row", (NOTE_ROW, 1e-3)
-    yield "3 features, 5 samples", (_batch(13, (5, 3)), 1e-5)
-    yield "spread near sqrt(eps)", (_batch(14, (6, 2), spread=0.3), 0.1)
-
-
-def _gives_x_back(args, outputs):
-    x, eps = args
-    gamma, beta = outputs
-    return np.allclose(gamma * standardize(x, (0,), eps=eps)[0] + beta, x, rtol=0, atol=1e-7)
-
-
-@exercise(
-    cases=_identity_cases,
-    outputs=("gamma", "beta"),
-    hints=(
-        "put your gamma and beta into batch_norm and compare y with x",
-        "gamma must undo the division in (4.7), all of it; beta must undo the subtraction",
-        "(4.13)",
-    ),
-    laws={"batch norm with these parameters gives x back": _gives_x_back},
-    mistakes={
-        "gamma must undo the division by the root of var + eps: eps is missing": {"np.sqrt(var + eps)": "np.sqrt(var)"},
-        "gamma multiplies, and the layer divides by a root: you gave its square": {"np.sqrt(var + eps)": "var + eps"},
-        "this is the variance; gamma is the square root of the variance with eps": {"np.sqrt(var + eps)": "var"},
-        "gamma**2 = var + eps has two solutions, and the negative one mirrors the data": {
-            "np.sqrt(var + eps)": "-np.sqrt(var + eps)"},
-        "eps belongs inside the square root": {"np.sqrt(var + eps)": "np.sqrt(var) + eps"},
-        "the layer's variance divides by N, not by N - 1": {"x.var(axis=0)": "x.var(axis=0, ddof=1)"},
-        "the mean was subtracted, so it must be added: beta has the wrong sign": {"x.mean(axis=0)": "-x.mean(axis=0)"},
-        "gamma is multiplied, so it needs the root itself, not its inverse": {
-            "np.sqrt(var + eps)": "1 / np.sqrt(var + eps)"},
-        "beta is added after gamma, so it is not scaled": {"beta = x.mean(axis=0)": "beta = x.mean(axis=0) / gamma"},
-    },
-)
-def identity_parameters(x, eps):
-    """The gamma and beta for which batch norm with this eps gives this x, (N, D), back; both (D,)."""
-    var = x.var(axis=0)
-    gamma = np.sqrt(var + eps)
-    beta = x.mean(axis=0)
-    return gamma, beta
-
-
-def _far_cases():
-    yield "the note's row", (NOTE_ROW.astype(np.float32), 1e-5)
-    yield "spread near sqrt(eps)", (_batch(15, (6, 2), spread=0.3).astype(np.float32), 0.1)
-    for seed, mean in ((16, 1e4), (17, 1e6)):
-        rng = np.random.default_rng(seed)
-        yield f"mean {mean:,.0f}", ((mean + rng.standard_normal((61, 3)) * [1, 2, 3]).astype(np.float32), 1e-5)
-
-
-@exercise(
-    cases=_far_cases,
-    outputs=("x_hat",),
-    hints=(
-        "x_hat must have mean 0 in each column; at mean 1,000,000 look at what yours has",
-        "the mean is rounded to the nearest float32, and every difference inherits that error",
-        "(4.34): what the first subtraction leaves over is a small mean",
-    ),
-    laws={
-        "each column of x_hat has mean 0": lambda args, outputs: np.allclose(
-            outputs[0].mean(axis=0), 0, rtol=0, atol=1e-5),
-    },
-    mistakes={
-        "one subtraction is not enough: the rounded mean leaves a small mean behind": {
-            "d = d - d.mean(axis=0)": "d = d * 1"},
-        "mean(x**2) - mean(x)**2 loses all digits here": {
-            "(d**2).mean(axis=0)": "np.abs((x**2).mean(axis=0) - x.mean(axis=0) ** 2)"},
-        "mean(x**2) - mean(x)**2 loses all digits here, and even its sign: hence the NaN": {
-            "(d**2).mean(axis=0)": "(x**2).mean(axis=0) - x.mean(axis=0) ** 2"},
-        "eps is missing: it is added to the variance, inside the square root": {"var + eps": "var"},
-        "the second mean is subtracted as well, not added": {"d - d.mean(axis=0)": "d + d.mean(axis=0)"},
-        "eps belongs inside the square root, added to the variance": {"np.sqrt(var + eps)": "(np.sqrt(var) + eps)"},
-        "the variance divides by N, not by N - 1": {"(d**2).mean(axis=0)": "(d**2).sum(axis=0) / (len(x) - 1)"},
-        "divide by the standard deviation, not by the variance": {"np.sqrt(var + eps)": "(var + eps)"},
-    },
-)
-def standardize_far(x, eps):
-    """x_hat, float32, for x of shape (N, D), float32, whose mean may be a million times its spread."""
-    d = x - x.mean(axis=0)
-    d = d - d.mean(axis=0)
-    var = (d**2).mean(axis=0)
-    return d / np.sqrt(var + eps)

@@ -6,19 +6,19 @@ import numpy as np
 from ...plots import COLORS, INK, WIDTH
 
 
-def bias_runaway(bias, loss):
+def bias_runaway(runs):
     """A bias and the loss over the steps of training, one line per way to take the gradient.
 
     Args:
-        bias, loss: dicts from the name of the gradient to an array (steps,).
+        runs: dict from the name of the way to an array (2, steps), as `measures.train_bias` gives it.
     """
     fig, panels = plt.subplots(2, 1, figsize=(WIDTH, 4.0), sharex=True)
     plt.close(fig)
-    for panel, lines, name in zip(panels, (bias, loss), ("bias b", "loss"), strict=True):
-        for (label, values), style in zip(lines.items(), ("-", "--"), strict=True):
-            panel.plot(values, style, label=label)
-        panel.set_ylabel(name)
-    panels[1].set(xlabel="step", ylim=(0, 1.3 * max(max(values) for values in loss.values())))
+    for (label, (bias, loss)), style in zip(runs.items(), ("-", "--"), strict=True):
+        panels[0].plot(bias, style, label=label)
+        panels[1].plot(loss, style, label=label)
+    panels[0].set_ylabel("bias b")
+    panels[1].set(xlabel="step", ylabel="loss", ylim=(0, 1.3 * max(loss.max() for _, loss in runs.values())))
     panels[0].legend()
     return fig
 
@@ -57,26 +57,6 @@ def against_normal(samples):
         panel.plot(z, np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi), color=COLORS[1])
         panel.set(title=title, xlabel="x_hat", xticks=(-4, -2, 0, 2, 4))
     panels[0].set_ylabel("density")
-    return fig
-
-
-def linear_regime(gammas, shares):
-    """How much of an activation a straight line explains, against the spread of its input.
-
-    Args:
-        gammas: (K,), the standard deviations of the input.
-        shares: dict from the name of the activation to an array (K,) of R squared.
-    """
-    fig, panel = plt.subplots(figsize=(WIDTH, 2.8))
-    plt.close(fig)
-    for (label, share), style in zip(shares.items(), ("-", "--"), strict=True):
-        panel.plot(gammas, share, style, label=label)
-    panel.axvline(1, color=INK, alpha=0.5, lw=1, ls=":")
-    panel.annotate("gamma = 1", (1, 0.62), (4, 0), textcoords="offset points")
-    panel.set(xscale="log", xlabel="gamma", ylabel="share of a straight line", ylim=(0.6, 1.01))
-    panel.set_xticks([0.1, 0.3, 1, 3, 10], ["0.1", "0.3", "1", "3", "10"], minor=False)
-    panel.minorticks_off()
-    panel.legend(loc="lower left")
     return fig
 
 
@@ -151,13 +131,15 @@ def error_against_mean(means, errors):
 
     Args:
         means: (K,).
-        errors: dict from the name of the way to an array (K,).
+        errors: dict from the name of the way to an array (K,); the last is drawn as a limit, in ink.
     """
     fig, panel = plt.subplots(figsize=(WIDTH, 3.6))
     plt.close(fig)
-    for (label, error), marker in zip(errors.items(), "o^sD", strict=True):
-        panel.loglog(means, error, marker=marker, ms=5, label=label)
-    panel.axhline(1, color=INK, alpha=0.5, lw=1, ls=":")
+    *ways, limit = errors
+    for label, marker in zip(ways, "o^s", strict=True):
+        panel.loglog(means, errors[label], marker=marker, ms=5, label=label)
+    panel.loglog(means, errors[limit], color=INK, ls=":", label=limit)
+    panel.axhline(1, color=INK, alpha=0.5, lw=1)
     panel.text(means[0], 1.6, "as large as the result", color=INK)
     panel.set(xlabel="mean of the data (standard deviation 1)", ylabel="largest error")
     panel.legend(loc="upper center", bbox_to_anchor=(0.45, 1.28), ncols=2)
@@ -177,4 +159,28 @@ def gain_against_std(std, gains):
         panel.loglog(std, gain, style, label=label)
     panel.set(xlabel="standard deviation of the feature", ylabel="gain")
     panel.legend()
+    return fig
+
+
+def steps_against_rate(rates, steps):
+    """Steps to a target against the learning rate, both on log scales: the median of the seeds, and their range.
+
+    Args:
+        rates: (K,).
+        steps: dict from the name of the arm to an array (K, E), infinite where a seed did not arrive; a rate is
+            drawn where all seeds did.
+    """
+    fig, panel = plt.subplots(figsize=(WIDTH, 3.6))
+    plt.close(fig)
+    looks = zip(steps.items(), COLORS[:2] * 2, ("-", "-", "--", "--"), "ooss", strict=True)
+    for (label, arm), color, style, marker in looks:
+        there = np.isfinite(arm).all(axis=1)
+        low, middle, high = np.percentile(arm[there], (0, 50, 100), axis=1)
+        panel.fill_between(rates[there], low, high, color=color, alpha=0.15, lw=0)
+        panel.loglog(rates[there], middle, style, color=color, marker=marker, ms=5, label=label)
+    panel.set(xlabel="learning rate", ylabel="steps to 95 %")
+    panel.set_xticks(rates, [f"{rate:g}" for rate in rates])
+    panel.set_yticks([20, 50, 100, 200], ["20", "50", "100", "200"])
+    panel.minorticks_off()
+    panel.legend(loc="upper center", bbox_to_anchor=(0.45, 1.28), ncols=2)
     return fig
