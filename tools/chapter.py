@@ -42,6 +42,11 @@ class Cell:
         return "exercise" in self.tags
 
     @property
+    def is_install(self):
+        """The first cell, the same in all chapters."""
+        return self.source.startswith("try:\n    import course_lib\n")
+
+    @property
     def is_figure(self):
         return bool(self.alt or FIGURE.search(self.source))
 
