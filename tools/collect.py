@@ -115,10 +115,11 @@ def claims():
 
 def claims_count():
     """A sentence: how many are settled, and with which verdicts."""
-    settled = [claim for claim in claims() if claim.settled]
+    everything = claims()
+    settled = [claim for claim in everything if claim.settled]
     verdicts = [f"{sum(claim.verdict == v for claim in settled)} {v}" for v in VERDICTS]
-    return (f"Of {len(claims())} claims {len(settled)} are settled so far: {'; '.join(verdicts)}. "
-            f"The other {len(claims()) - len(settled)} wait for their chapter.")
+    return (f"Of {len(everything)} claims {len(settled)} are settled so far: {'; '.join(verdicts)}. "
+            f"The other {len(everything) - len(settled)} wait for their chapter.")
 
 
 def claims_of(note, to=""):
@@ -134,10 +135,10 @@ def claims_of(note, to=""):
 
 def errata(to=""):
     """{chapter: its table}: each error of the notes, what is better, and where it is shown."""
-    tables = {}
-    for number in sorted({claim.chapter for claim in claims() if claim.erratum}):
+    tables, wrong = {}, [claim for claim in claims() if claim.erratum]
+    for number in sorted({claim.chapter for claim in wrong}):
         rows = ["| no. | the note says | better | shown in |", "|---|---|---|---|"]
-        mine = [claim for claim in claims() if claim.erratum and claim.chapter == number]
+        mine = [claim for claim in wrong if claim.chapter == number]
         for erratum in sorted({claim.erratum for claim in mine}, key=lambda name: int(name[1:])):
             same = [claim for claim in mine if claim.erratum == erratum]
             says, better, where = (" ".join(dict.fromkeys(words)) for words in zip(
