@@ -1,5 +1,7 @@
 # make book     build the site            make serve      show it in your browser
 # make test     prove everything          make notebooks  write the .ipynb twins of the chapters' text
+# make chapter N=05 NAME=inference_statistics   begin a chapter;   make chapter-05   run it and its tests
+# make budgets  words, minutes and lines of each chapter, and what it still needs
 # make clean    remove what was built     make bench      time the layers (benchmarks/)
 # make test-gpu       prove and time the kernels on a GPU
 # make test-triton    prove them on another version of Triton, without a GPU
@@ -15,7 +17,7 @@ SHELL := bash
 # On few and busy cores a second thread costs more than it brings.
 export OMP_NUM_THREADS = 1
 export OPENBLAS_NUM_THREADS = 1
-.PHONY: book test test-gpu test-triton serve notebooks bench clean
+.PHONY: book test test-gpu test-triton serve notebooks chapter budgets bench clean
 
 # Sets up the virtual environment once, and again when a list of packages changes.
 .venv/ready: requirements.txt constraints.txt pyproject.toml
@@ -77,8 +79,21 @@ serve: .venv/ready
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html $(PORT) ||
 		{ echo "No server on port $(PORT). If it is taken, try another: make serve PORT=8001"; exit 1; }
 
+# The reading time of each chapter and the README's list first, since the twins repeat them.
 notebooks: .venv/ready
-	@$(BIN)/python tools/notebooks.py
+	@$(BIN)/python tools/collect.py
+	$(BIN)/python tools/notebooks.py
+
+chapter: .venv/ready
+	@$(BIN)/python tools/new_chapter.py "$(N)" "$(NAME)"
+	$(BIN)/python tools/notebooks.py
+
+# One chapter: make chapter-05 writes its twin, runs it and its tests.
+chapter-%: notebooks
+	@$(BIN)/python -m pytest -n 0 --durations=0 notebooks/$*_*.ipynb tests/chapters tests/exercises -k "ch$* or $*_"
+
+budgets: .venv/ready
+	@$(BIN)/python tools/bones.py
 
 bench: .venv/ready
 	@$(BIN)/python benchmarks/numpy_layers.py

@@ -190,7 +190,7 @@ def today_has_its_place(chapter):
 def exercises_are_enough(chapter):
     fewest, count = fewest_exercises(chapter), len(chapter.exercises)
     if not fewest <= count <= 6:
-        yield (f"the chapter has {count} exercises: write {fewest} to 6, each under a heading "
+        yield (f"exercises: there are {count}; write {fewest} to 6, each under a heading "
                f"### Exercise {chapter.number}.1: its title (★)")
 
 

@@ -17,7 +17,7 @@ import yaml
 from chapter import READING_TIME, ROOT, Chapter, chapters
 
 VERDICTS = ("right", "right, but", "imprecise", "wrong", "disputed", "missing")
-START, END = "<!-- chapters: written by make notebooks -->", "<!-- end of chapters -->"
+START, END = "<!-- chapters -->", "<!-- /chapters -->"  # what make notebooks writes in the README stands between
 NAMED = re.compile(r"Equations? (\([\d.]+\)(?:(?:,| and) \([\d.]+\))*)")
 
 
@@ -54,7 +54,7 @@ def chapter_list(to=""):
         if each.number in done:
             title, name = done[each.number].title, done[each.number].name
             lines.append(f"- [{title}]({to}notebooks/{name}.md): {each.line}")
-    lines += ["", "Planned, and shown here when they are finished, not before:", ""]
+    lines += ["", "Planned; each gets its page when it is finished, and not before:", ""]
     for part in dict.fromkeys(each.part for each in plan()):
         waiting = [f"{each.number} {_lower(each.title)}" for each in plan()
                    if each.part == part and each.number not in done]

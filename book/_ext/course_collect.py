@@ -30,6 +30,8 @@ class Collected(SphinxDirective):
     def parsed(self, markdown):
         box = nodes.Element()
         self.state.nested_parse(StringList(markdown.splitlines(), source=self.env.docname), 0, box)
+        for table in box.findall(nodes.table):
+            table["classes"].append("collected")  # for the style sheet: no break in "S0-01"
         return box.children
 
     def section(self, name, title, content):

@@ -11,11 +11,16 @@ CHAPTERS = [pytest.param(each, id=each.name) for each in chapters()]
 RULES = [pytest.param(rule, id=rule.__name__) for rule in bones.RULES]
 
 
+def fail_with(sentences):
+    """Fail with these sentences, if there are any, and nothing else: they say what to write where."""
+    if said := "\n".join(sentences):
+        pytest.fail(said, pytrace=False)
+
+
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_chapter_keeps_the_rule(chapter, rule):
-    said = list(rule(chapter))
-    assert not said, "\n".join(said)
+    fail_with(rule(chapter))
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
@@ -27,13 +32,13 @@ def test_chapter_has_its_files(chapter):
         f"tests/chapters/test_ch{number}.py": "write a test of each equation and each claim about numbers there",
         f"tests/chapters/answers_ch{number}.py": "write three right answers in other styles to each exercise there",
     }
-    missing = [f"{file} is missing: {what}" for file, what in files.items() if not (ROOT / file).exists()]
-    assert not missing, "\n".join(missing)
+    fail_with(f"{file} is missing: {what}" for file, what in files.items() if not (ROOT / file).exists())
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_chapter_is_in_the_table_of_contents(chapter):
-    assert chapter.number in finished(), f"add the line `- file: notebooks/{chapter.name}` to the chapters in _toc.yml"
+    if chapter.number not in finished():
+        fail_with([f"add `- file: notebooks/{chapter.name}` to the chapters in _toc.yml"])
 
 
 def exercise(k, title):
