@@ -90,7 +90,8 @@ chapter: .venv/ready
 
 # One chapter: make chapter-05 writes its twin, runs it and its tests.
 chapter-%: notebooks
-	@$(BIN)/python -m pytest -n 0 --durations=0 notebooks/$*_*.ipynb tests/chapters tests/exercises -k "ch$* or $*_"
+	@$(BIN)/python -m pytest -o addopts="--nbval-lax --nbval-current-env --nbval-cell-timeout=120 -q" \
+		notebooks/$*_*.ipynb tests/chapters tests/exercises -k "ch$* or $*_"
 
 budgets: .venv/ready
 	@$(BIN)/python tools/bones.py

@@ -183,7 +183,7 @@ class Chapter:
         """The first words, in bold, of each block quote that has such words."""
         return re.findall(r"(?:^|\n\n)> \*\*([^*]+)\*\*", self.prose)
 
-    # What a reader spends time on: exercises, tables, folded answers and folded code are not counted.
+    # What a reader spends time on: headings, exercises, tables, folded answers and folded code are not counted.
 
     @property
     def words(self):

@@ -235,6 +235,18 @@ def test_each_rule_is_broken_once():
     assert {rule for rule, *_ in BROKEN} == {rule.__name__ for rule in bones.RULES}
 
 
+@pytest.mark.parametrize("number, words, minutes, exercises", [
+    (1, 4500, 50, 4), (2, 3500, 45, 4), (4, 4500, 50, 4), (10, 2500, 45, 3), (11, 2500, 45, 3), (14, 3500, 45, 4)])
+def test_budgets_are_those_of_the_chapters_kind(number, words, minutes, exercises):
+    """As many words as the budget has are enough, and one more is too much."""
+    def chapter(count):
+        return Chapter(f"# {number}. Title\n\n" + "word " * count, f"{number:02}_name")
+
+    assert not list(bones.words_are_within_the_budget(chapter(words)))
+    assert list(bones.words_are_within_the_budget(chapter(words + 1)))
+    assert bones.most_minutes(chapter(9)) == minutes and bones.fewest_exercises(chapter(9)) == exercises
+
+
 def test_chapter_without_headings_and_cells_gets_sentences_too():
     said = bones.faults(chapter_of("Nothing yet.\n"))
     assert len(said) > 5 and all(re.search(r"[a-z]{3}", sentence) for sentence in said)

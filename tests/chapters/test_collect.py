@@ -28,6 +28,14 @@ def test_claims_are_well_formed():
         assert not claim.settled.startswith("notebooks/") or claim.link, f"{claim.id}: {claim.settled} has no #heading"
 
 
+def test_formulas_of_claims_are_accepted_by_katex():
+    course_tex = pytest.importorskip("course_tex", reason="needs quickjs-ng and Sphinx (requirements.txt)")
+    formulas = [tex for claim in CLAIMS for tex in re.findall(r"\$([^$]+)\$", claim.claim + " " + claim.better)]
+    assert len(formulas) > 50
+    for tex in formulas:
+        assert "katex" in course_tex.render(tex, display=False)
+
+
 def test_errors_have_the_numbers_1_to_40_and_disputes_have_none():
     assert {claim.erratum for claim in CLAIMS if claim.erratum} == {f"E{k}" for k in range(1, 41)}
     assert not [claim.id for claim in CLAIMS if claim.erratum and claim.verdict == "disputed"]
