@@ -84,6 +84,7 @@ def test_errata_have_one_row_for_each_number_and_chapter():
             row = rows[claim.chapter, claim.erratum]
             assert claim.claim in row and claim.better in row and claim.where("../") in row
     assert {chapter for chapter, number in rows if number == "E32"} == {1, 4}
+    assert list(rows) == sorted(rows, key=lambda place: (place[0], int(place[1][1:])))
 
 
 def test_where_a_claim_is_settled_is_said_in_three_ways():
