@@ -37,6 +37,7 @@ book: .venv/ready
 test: .venv/ready
 	@echo "Testing the package, the exercises and every notebook"
 	$(BIN)/ruff check --quiet .
+	$(BIN)/python tools/bones.py
 	$(BIN)/python -m pytest
 	echo "Tested in $$SECONDS s"
 
