@@ -80,7 +80,7 @@ serve: .venv/ready
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html $(PORT) ||
 		{ echo "No server on port $(PORT). If it is taken, try another: make serve PORT=8001"; exit 1; }
 
-# The reading time of each chapter and the README's list first, since the twins repeat them.
+# First the reading time of each chapter, since its twin repeats it, and the README's list of chapters.
 notebooks: .venv/ready
 	@$(BIN)/python tools/collect.py
 	$(BIN)/python tools/notebooks.py
