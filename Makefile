@@ -1,5 +1,7 @@
 # make book     build the site            make serve      show it in your browser
 # make test     prove everything          make notebooks  write the .ipynb twins of the chapters' text
+# make chapter N=05 NAME=inference_statistics   begin a chapter;   make chapter-05   run it and its tests
+# make budgets  words, minutes and lines of each chapter, and what it still needs
 # make clean    remove what was built     make bench      time the layers (benchmarks/)
 # make test-gpu       prove and time the kernels on a GPU
 # make test-triton    prove them on another version of Triton, without a GPU
@@ -15,7 +17,7 @@ SHELL := bash
 # On few and busy cores a second thread costs more than it brings.
 export OMP_NUM_THREADS = 1
 export OPENBLAS_NUM_THREADS = 1
-.PHONY: book test test-gpu test-triton serve notebooks repository rehearse bench clean
+.PHONY: book test test-gpu test-triton serve notebooks chapter budgets repository rehearse bench clean
 
 # Sets up the virtual environment once, and again when a list of packages changes.
 .venv/ready: requirements.txt constraints.txt pyproject.toml
@@ -35,6 +37,7 @@ book: .venv/ready
 test: .venv/ready
 	@echo "Testing the package, the exercises and every notebook"
 	$(BIN)/ruff check --quiet .
+	$(BIN)/python tools/bones.py
 	$(BIN)/python -m pytest
 	echo "Tested in $$SECONDS s"
 
@@ -77,8 +80,22 @@ serve: .venv/ready
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html $(PORT) ||
 		{ echo "No server on port $(PORT). If it is taken, try another: make serve PORT=8001"; exit 1; }
 
+# First the reading time of each chapter, since its twin repeats it, and the README's list of chapters.
 notebooks: .venv/ready
-	@$(BIN)/python tools/notebooks.py
+	@$(BIN)/python tools/collect.py
+	$(BIN)/python tools/repository.py
+
+chapter: .venv/ready
+	@$(BIN)/python tools/new_chapter.py "$(N)" "$(NAME)"
+	$(BIN)/python tools/repository.py
+
+# One chapter: make chapter-05 writes its twin, runs it and its tests.
+chapter-%: notebooks
+	@$(BIN)/python -m pytest -o addopts="--nbval-lax --nbval-current-env --nbval-cell-timeout=120 -q" \
+		notebooks/$*_*.ipynb tests/chapters tests/exercises -k "ch$* or $*_"
+
+budgets: .venv/ready
+	@$(BIN)/python tools/bones.py
 
 # The public address, everywhere: make repository URL=https://github.com/who/what (URL=none: there is none).
 repository: .venv/ready

@@ -1,7 +1,7 @@
 """What the site of the course needs and the theme has no option for.
 
 - formulas are set at build time (`course_tex`), docstrings become the API page (`course_api`),
-  the numbered equations a page with their tests (`course_equations`);
+  equations, errata, claims and the list of chapters are collected (`course_collect`);
 - a changed package runs every notebook again;
 - a block quote that opens with a bold word is a note, and says of which kind;
 - the head of a chapter offers Colab, the notebook and the source;
@@ -19,7 +19,7 @@ from importlib import metadata
 from pathlib import Path
 
 import course_api
-import course_equations
+import course_collect
 import course_fonts
 import course_tex
 from docutils import nodes
@@ -156,7 +156,7 @@ def setup(app):
     app.add_config_value("course_package", "", "env")
     course_tex.setup(app)
     course_api.setup(app)
-    course_equations.setup(app)
+    course_collect.setup(app)
     app.connect("config-inited", forget_stale_runs)
     app.connect("doctree-read", mark_asides)
     app.connect("html-page-context", page_context, priority=900)

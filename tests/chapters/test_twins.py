@@ -19,11 +19,13 @@ def test_every_notebook_has_a_text():
 
 @pytest.mark.parametrize("path", TEXTS, ids=lambda p: p.stem)
 def test_notebook_is_what_its_text_says(path):
-    assert path.with_suffix(".ipynb").read_text(encoding="utf8") == tool.twin(path), "run: make notebooks"
+    notebook = path.with_suffix(".ipynb")
+    assert notebook.exists() and notebook.read_text(encoding="utf8") == tool.twin(path), "run: make notebooks"
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=lambda p: p.stem)
 def test_notebook_has_no_outputs_and_short_cells(path):
+    assert path.with_suffix(".ipynb").exists(), "run: make notebooks"
     for cell in nbformat.read(path.with_suffix(".ipynb"), as_version=4).cells:
         if cell.cell_type == "code":
             assert cell.outputs == [] and cell.execution_count is None

@@ -8,7 +8,7 @@ Right answers in other styles live beside these tests, in answers_chNN.py, one m
 
 import ast
 import dataclasses
-import importlib
+import importlib.util
 import inspect
 import itertools
 import textwrap
@@ -33,7 +33,9 @@ LAWS = [pytest.param(each, law, id=f"ch{each.chapter:02}-{each.name}-{law[:40]}"
 
 def styles(exercise):
     """Answers of the chapter's author in other styles than the solution."""
-    return importlib.import_module(f"answers_ch{exercise.chapter:02}").STYLES.get(exercise.name, [])
+    module = f"answers_ch{exercise.chapter:02}"
+    assert importlib.util.find_spec(module), f"write tests/chapters/{module}.py, with STYLES and EQUIVALENT"
+    return importlib.import_module(module).STYLES.get(exercise.name, [])
 
 
 @pytest.mark.parametrize("chapter", FINISHED)

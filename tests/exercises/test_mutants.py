@@ -7,7 +7,7 @@ listed in EQUIVALENT of answers_chNN.py, with the reason.
 
 import ast
 import copy
-import importlib
+import importlib.util
 import warnings
 
 import numpy as np
@@ -88,7 +88,9 @@ def survivors(exercise):
 
 def equivalent(exercise):
     """The mutants that the chapter's author lists as equivalent, with the reasons."""
-    return importlib.import_module(f"answers_ch{exercise.chapter:02}").EQUIVALENT.get(exercise.name, {})
+    module = f"answers_ch{exercise.chapter:02}"
+    assert importlib.util.find_spec(module), f"write tests/chapters/{module}.py, with STYLES and EQUIVALENT"
+    return importlib.import_module(module).EQUIVALENT.get(exercise.name, {})
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
+from chapter import FENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 course_tex = pytest.importorskip("course_tex", reason="needs quickjs-ng and Sphinx (requirements.txt)")
@@ -15,7 +16,6 @@ course_site = pytest.importorskip("course_site")
 CHAPTERS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.md"))
 PAGES = sorted((ROOT / "book").glob("*.md")) + CHAPTERS
 EXTENSION = ROOT / "book/_ext/course_site.py"
-FENCE = re.compile(r"^(`{3,}|:{3,}).*?^\1\s*$", re.DOTALL | re.MULTILINE)
 CODE = re.compile(r"(`+)(?!`).+?(?<!`)\1(?!`)", re.DOTALL)
 ARXIV = re.compile(r"arxiv\.org/(?:abs|pdf)/(\d{4}\.\d{4,5})")
 PAPER_HOSTS = ("arxiv.org", "doi.org", "proceedings.mlr.press", "papers.nips.cc", "papers.neurips.cc", "openreview.net")
