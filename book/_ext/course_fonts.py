@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pydata_sphinx_theme
 from fontTools import subset
+from fontTools.ttLib import TTFont
+from fontTools.varLib import instancer
 
 STATIC = Path(__file__).resolve().parents[1] / "_static"
 ICONS = "vendor/fontawesome/webfonts"
@@ -55,6 +57,15 @@ def used_icons(static, pages):
     rest = re.sub(r"\.fa-[^{}]*\{[^}]*\}", "", css)
     found |= {chr(int(code, 16)) for code in re.findall(r"\\(f[0-9a-f]{3})\b", rest, re.IGNORECASE)}
     return found | {c for c in rest + scripts if "\ue000" <= c <= "\uf8ff"}
+
+
+def for_figures(folder):
+    """Write the site's font as matplotlib can read it, whole and of one weight, and return its path."""
+    font = instancer.instantiateVariableFont(TTFont(STATIC / "fonts/inter-latin-wght-normal.woff2"), {"wght": 400})
+    font.flavor = None
+    folder.mkdir(parents=True, exist_ok=True)
+    font.save(folder / "Inter-Regular.ttf")
+    return folder / "Inter-Regular.ttf"
 
 
 def slim_all(static, pages):

@@ -232,7 +232,7 @@ def finish(app, exception):
             text = mended(text, page)
             text = text.replace("<head>", f"<head>\n    {policy(text)}", 1)
         pages[page] = text
-    sheet = course_styles.bundle(static, pages.values())
+    sheet = course_styles.bundle(static, pages)
     for page, text in pages.items():
         pages[page] = SHEET.sub(sheet, text)
         page.write_text(pages[page], encoding="utf8")
@@ -242,11 +242,12 @@ def finish(app, exception):
 
 
 def setup(app):
-    os.environ["COURSE_SITE"] = "1"  # the kernels inherit it: figures on a transparent ground
+    os.environ["COURSE_SITE"] = "1"  # the kernels inherit both: figures on a transparent ground, in the site's font
+    os.environ["COURSE_FONT"] = str(course_fonts.for_figures(Path(app.outdir).parent / "fonts"))
     app.add_config_value("course_package", "", "env")
     for part in (course_tex, course_api, course_equations, course_text, course_search):
         part.setup(app)
     app.connect("config-inited", forget_stale_runs)
     app.connect("html-page-context", page_context, priority=900)
-    app.connect("build-finished", finish)
+    app.connect("build-finished", finish, priority=900)  # after the theme, which writes a style sheet then
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

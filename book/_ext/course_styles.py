@@ -16,6 +16,7 @@ SITE = "site.css"
 KEPT = ("LICENSE", "share.png")
 COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 IMPORT = re.compile(r"@import\b[^;]*;|@charset\b[^;]*;")
+OLD_FONT = re.compile(r",url\([^)]*\.ttf\) format\(\"truetype\"\)")
 MARK = re.compile(r"""("(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|url\([^"')]*\))|([{};])""")
 URL = re.compile(r"""url\(\s*["']?(?!data:|#)([^"')]+)["']?\s*\)""")
 BRACKETS = re.compile(r"\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)|\[[^\]]*\]")
@@ -61,10 +62,16 @@ def keep(css, used):
     return "\n".join(out)
 
 
-def names(static, pages):
-    """Classes and ids of the pages, and every word of a script, since a script may set it."""
-    found = {name for page in pages for value in ATTRIBUTE.findall(page) for name in html.unescape(value).split()}
-    for script in static.rglob("*.js"):
+def loaded(pages):
+    """The files that the pages, a dict from their paths to their text, ask for."""
+    return {(path.parent / html.unescape(address)).resolve()
+            for path, page in pages.items() for address in ADDRESS.findall(page)}
+
+
+def names(pages):
+    """Classes and ids of the pages, and every word of their scripts, since a script may set it."""
+    found = {name for page in pages.values() for value in ATTRIBUTE.findall(page) for name in html.unescape(value).split()}
+    for script in [path for path in loaded(pages) if path.suffix == ".js"]:
         found.update(WORD.findall(script.read_text(encoding="utf8")))
     return found
 
@@ -76,10 +83,10 @@ def rebased(css, folder):
 
 def bundle(static, pages):
     """Write the one sheet, and return its address with a mark that changes when it does."""
-    used, parts = names(static, pages), []
+    used, parts = names(pages), []
     for pattern in SHEETS:
         for path in sorted(static.glob(pattern)):
-            css = IMPORT.sub("", COMMENT.sub("", path.read_text(encoding="utf8")))
+            css = OLD_FONT.sub("", IMPORT.sub("", COMMENT.sub("", path.read_text(encoding="utf8"))))
             folder = path.parent.relative_to(static).as_posix()
             parts.append(rebased(keep(css, used), folder))
     sheet = "\n".join(parts)
@@ -90,9 +97,7 @@ def bundle(static, pages):
 def prune(out, pages):
     """Remove what neither a page nor the style sheet asks for; licences and the picture for sharing stay."""
     static = out / "_static"
-    wanted = {static / SITE}
-    for path, page in pages.items():
-        wanted |= {(path.parent / html.unescape(address)).resolve() for address in ADDRESS.findall(page)}
+    wanted = loaded(pages) | {(static / SITE).resolve()}
     wanted |= {(static / address.split("?")[0]).resolve() for address in URL.findall((static / SITE).read_text())}
     for path in sorted(static.rglob("*"), reverse=True):  # a folder after what it holds
         if path.is_dir():

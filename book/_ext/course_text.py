@@ -15,15 +15,16 @@ from pathlib import Path
 import course_tex
 from docutils import nodes
 
+
 ROOT = Path(__file__).resolve().parents[2]
 ASIDES = ("note", "it is often said", "definition", "proposition", "predict", "disputed")
 CHAPTER = re.compile(r"notebooks/(\d\d)_\w+")
-UNNUMBERED = ("exercises", "summary", "further reading", "index of claims")  # the back matter of a chapter
+UNNUMBERED = ("exercises", "summary", "the chapter in short", "further reading", "index of claims")  # the back matter of a chapter
 CAPTION = re.compile(r"(Figure (\d+\.\d+)\.)\s*")
 # "(4.12)", "(4.12, 4.13)", "(4.12 to 4.15)", and "Figure 4.2"
-NAMED = re.compile(r"\(\d+\.\d+(?:(?:, | to | and |–)\d+\.\d+)*\)|\bFigure \d+\.\d+")
+NAMED = re.compile(r"\(\d+\.\d+(?:(?:, | to | and |–)\d+\.\d+)*\)|\b[Ff]igure \d+\.\d+")
 NUMBER = re.compile(r"\d+\.\d+")
-CLOSED = (nodes.reference, nodes.literal, nodes.literal_block, nodes.title, nodes.caption, nodes.math, nodes.math_block)
+CLOSED = (nodes.reference, nodes.literal, nodes.literal_block, nodes.title, nodes.math, nodes.math_block)
 
 
 def mark_asides(app, doctree):
@@ -69,9 +70,10 @@ def set_captions(app, doctree):
         cell = paragraph.previous_sibling()
         if not draws(cell):
             continue
-        words = [nodes.strong("", match[1]), nodes.Text(" "), nodes.Text(CAPTION.sub("", first[0].astext(), count=1))]
+        label = nodes.strong("", match[1], classes=["figure-number"])
+        words = nodes.Text(f" {CAPTION.sub('', first[0].astext(), count=1)}")
         output = cell.children[-1]
-        caption = nodes.caption("", "", *words, *first.children[1:], *paragraph.children[1:])
+        caption = nodes.caption("", "", label, words, *first.children[1:], *paragraph.children[1:])
         output.children = [nodes.figure("", *output.children, caption, ids=[f"figure-{match[2]}"])]
         output.setup_child(output[0])
         paragraph.parent.remove(paragraph)
@@ -98,7 +100,7 @@ def linked(app, words):
     """The nodes of a text: what it names as links, the rest as it is."""
     out, end = [], 0
     for name in NAMED.finditer(words):
-        kind = "figure" if name[0].startswith("Figure") else "equation"
+        kind = "figure" if name[0][0] in "Ff" else "equation"
         for number in NUMBER.finditer(words, name.start(), name.end()):
             address = target(app, number[0], kind)
             if address:
@@ -112,7 +114,7 @@ def linked(app, words):
 def link_numbers(app, doctree):
     for text in list(doctree.findall(nodes.Text)):
         node = text.parent
-        while node is not None and not isinstance(node, CLOSED):
+        while node is not None and not (isinstance(node, CLOSED) or "figure-number" in node["classes"]):
             node = node.parent
         new = linked(app, text.astext()) if node is None else []
         if new:
