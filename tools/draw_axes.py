@@ -74,7 +74,8 @@ class Letters:
     """Words as outlines of the site's font: a picture cannot load it.  Each letter is drawn once and then used."""
 
     def __init__(self):
-        self.fonts = {weight: instancer.instantiateVariableFont(TTFont(FONT), {"wght": weight}) for weight in (400, 650)}
+        self.fonts = {weight: instancer.instantiateVariableFont(TTFont(FONT), {"wght": weight})
+                      for weight in (400, 650)}
         self.drawn = {}
 
     def words(self, x, y, words, *, size, weight=400, anchor="middle"):
@@ -107,7 +108,8 @@ def picture(columns, *, ground=False):
                       letters.words(x + 64, y + 60, text, size=14)]
             if k == 0:  # the axes, named once a row
                 words += [letters.words(x + 3, y - 27, up, size=14, anchor="end"),
-                          letters.words(x + 52, y + 17, across, size=14), letters.words(x + 115, y + 4, behind, size=14)]
+                          letters.words(x + 52, y + 17, across, size=14),
+                          letters.words(x + 115, y + 4, behind, size=14)]
         top += PANEL[1] * -(-len(panels) // columns)
     width, height = PANEL[0] * columns, top
     back = '<rect width="100%" height="100%" rx="14" fill="#ffffff"/>' if ground else ""
@@ -131,10 +133,14 @@ def picture(columns, *, ground=False):
 def share():
     """A page of 1200 x 630 with the title and the picture."""
     return f"""<!DOCTYPE html><meta charset="utf-8">
-<style>@font-face {{ font-family: Inter; font-weight: 100 900; src: url({FONT.as_uri()}); }}
-body {{ margin: 0; width: 1200px; height: 630px; background: #fff; color: #141a23; font-family: Inter; text-align: center; }}
-h1 {{ font-size: 56px; font-weight: 650; letter-spacing: -.02em; margin: 0; padding: 34px 0 10px; }} svg {{ width: 890px; height: auto; }}
-</style><h1>Normalization in Deep Learning</h1>{picture(4)}"""
+<style>
+@font-face {{ font-family: Inter; font-weight: 100 900; src: url({FONT.as_uri()}); }}
+body {{ margin: 0; width: 1200px; height: 630px; background: #fff; text-align: center; }}
+h1 {{ font: 650 56px Inter; color: #141a23; letter-spacing: -.02em; margin: 0; padding: 34px 0 10px; }}
+svg {{ width: 890px; height: auto; }}
+</style>
+<h1>Normalization in Deep Learning</h1>{picture(4)}"""
+
 
 
 if __name__ == "__main__":

@@ -70,7 +70,8 @@ def loaded(pages):
 
 def names(pages):
     """Classes and ids of the pages, and every word of their scripts, since a script may set it."""
-    found = {name for page in pages.values() for value in ATTRIBUTE.findall(page) for name in html.unescape(value).split()}
+    values = {value for page in pages.values() for value in ATTRIBUTE.findall(page)}
+    found = {name for value in values for name in html.unescape(value).split()}
     for script in [path for path in loaded(pages) if path.suffix == ".js"]:
         found.update(WORD.findall(script.read_text(encoding="utf8")))
     return found

@@ -5,7 +5,15 @@ var Scorer = {
   score: (result) => {
     const [page, id] = result[0].split("#");
     if (id) [result[0], result[2]] = [page, `#${id}`];
-    const object = Boolean(result[3]), chapter = page.startsWith("notebooks/");
-    return result[4] + (chapter ? 200 : 0) - (object ? 100 : 0);
+    const chapter = page.startsWith("notebooks/"), name = Boolean(result[3]);
+    return result[4] + (chapter ? 200 : 0) - (name ? 100 : 0);
   },
+};
+
+// The lines under a result are text: a formula once, not three times, and no table of contents.
+const wholeText = Search.htmlToText;
+Search.htmlToText = (markup, anchor) => {
+  const page = new DOMParser().parseFromString(markup, "text/html");
+  page.querySelectorAll(".katex-html, annotation, .bd-toc, #jb-print-docs-body").forEach((e) => e.remove());
+  return wholeText(page.documentElement.outerHTML, anchor);
 };
