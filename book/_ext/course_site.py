@@ -39,6 +39,7 @@ DESCRIPTION = 200  # characters of a page's description
 DEFERRED = re.compile(r"<script (?!defer)(src=)")
 ESSENTIAL = re.compile(r'<section class="[^"]*essential[^"]*" id="([^"]+)"')
 SHEET = re.compile(r"(?<=_static/)site\.css(?:\?v=\w+)?")
+WIDE = re.compile(r'<pre\b(?=[ >])|<div class="pst-scrollable-table-container"')
 WIDTHS = '"complete"===document.readyState?I():window.addEventListener("load",I)'
 THEBE = re.compile(
     r'\s*<script type="text/x-thebe-config">.*?</script>\s*<script>kernelName = [^<]*</script>', re.DOTALL)
@@ -164,6 +165,7 @@ MISSING = """<!DOCTYPE html>
       :root {{ color-scheme: light dark; }}
       body {{ font: 1.1rem/1.6 system-ui, sans-serif; max-width: 34rem; margin: 18vh auto 0; padding: 0 1.2rem; }}
       h1 {{ font-size: 1.8rem; line-height: 1.25; }}
+      a {{ color: inherit; }}
     </style>
   </head>
   <body>
@@ -203,6 +205,7 @@ def mended(text, page):
     """A page as it is served: what the theme writes and no option changes."""
     text = DEFERRED.sub(r"<script defer \1", IMAGE.sub(partial(sized, page=page), THEBE.sub("", text)))
     text = text.replace('data-theme="auto"', 'data-theme="light"', 1)  # for a reader without scripts
+    text = WIDE.sub(r'\g<0> tabindex="0"', text)  # course.js takes it from what fits
     text = text.replace('role="doc-biblioentry"', 'role="listitem"')  # what a list may hold
     for section in ESSENTIAL.findall(text):
         text = text.replace(f'nav-link" href="#{section}"', f'nav-link essential" href="#{section}"')

@@ -17,7 +17,10 @@
   // What is wider than its box can be scrolled by keyboard.  An observer is told of a box when its section is laid
   // out; to ask for the width of every box would lay out the whole page at once.
   const boxes = new ResizeObserver((seen) => {
-    for (const { target } of seen) target.tabIndex = target.scrollWidth > target.clientWidth ? 0 : -1;
+    for (const { target } of seen) {
+      if (target.scrollWidth > target.clientWidth) target.tabIndex = 0;
+      else target.removeAttribute("tabindex");
+    }
   });
   each(".bd-article :is(pre, div.math, .cell_output, .pst-scrollable-table-container)", (e) => boxes.observe(e));
 
