@@ -35,7 +35,7 @@ ROOT = Path(__file__).resolve().parents[2]
 UNUSED = ("thebe", "toggle", "sphinx-design", "design-tabs", "comments", "pagename", "search_as_you_type")
 SCRIPT = re.compile(r"<script(?![^>]*\bsrc=)[^>]*>(.*?)</script>", re.DOTALL)
 VIEWPORT = re.compile(r'<meta name="viewport"[^>]*>')
-DESCRIPTION = 200  # characters of a page's description
+SHORT, DESCRIPTION = 40, 200  # more and at most so many characters has a page's description
 DEFERRED = re.compile(r"<script (?!defer)(src=)")
 ESSENTIAL = re.compile(r'<section class="[^"]*essential[^"]*" id="([^"]+)"')
 SHEET = re.compile(r"(?<=_static/)site\.css(?:\?v=\w+)?")
@@ -99,9 +99,9 @@ def page_context(app, pagename, templatename, context, doctree):
 
 
 def description(doctree):
-    """The first paragraph of a page, cut to whole sentences of at most 200 characters where it has them."""
-    paragraph = next((node for node in doctree.findall(nodes.paragraph) if node.astext().strip()), None)
-    words = " ".join(paragraph.astext().split()) if paragraph is not None else ""
+    """The first paragraph of a page, not the line above it that says how long it takes, cut to whole sentences."""
+    paragraphs = (" ".join(node.astext().split()) for node in doctree.findall(nodes.paragraph))
+    words = next((text for text in paragraphs if len(text) > SHORT), "")
     if len(words) <= DESCRIPTION:
         return words
     cut = words[: DESCRIPTION + 1]

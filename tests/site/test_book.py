@@ -349,12 +349,14 @@ def test_addresses_in_a_style_sheet_follow_it_to_its_new_place():
 def test_descriptions_are_whole_sentences():
     from docutils import nodes
 
-    def described(text):
-        return course_site.description(parsed(nodes.paragraph("", text))[0])
+    def described(*texts):
+        return course_site.description(parsed([nodes.paragraph("", text) for text in texts])[0])
 
-    assert described("One.  Two\nthree.") == "One. Two three."
-    assert described("A first sentence. " + "word " * 60) == "A first sentence."
+    sentence = "A first sentence that is long enough to stand alone."
+    assert described("45 minutes.", f"One.  Two\n{sentence}", "More.") == f"One. Two {sentence}"
+    assert described(f"{sentence} " + "word " * 60) == sentence
     assert described("word " * 60) == "word " * 39 + "word ..."
+    assert described("Short.") == ""
 
 
 @pytest.mark.parametrize("base, root", [("", "/"), ("https://course.example/norm/", "/norm/")])

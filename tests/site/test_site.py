@@ -251,6 +251,13 @@ def test_sections_out_of_sight_are_not_laid_out():
     assert '.addEventListener("load",I)' not in theme and "scrollWidth" in theme
 
 
+def test_heading_reached_by_a_link_gets_no_band():
+    """The theme gives it one, by a rule that is stronger than ours would be without the last word."""
+    css = SHEET.read_text(encoding="utf8")
+    bands = [rule for rule in re.findall(r"[^{}]*:target ?> ?:is\(h1[^{}]*\{[^{}]*\}", css) if "background" in rule]
+    assert len(bands) == 2 and "none !important" in bands[1]
+
+
 def test_nothing_is_shipped_that_no_page_asks_for():
     files = {path.relative_to(SITE).as_posix() for path in SITE.rglob("*") if path.is_file()}
     assert [name for name in files if name.endswith((".map", ".md", ".ttf", ".buildinfo", ".po", ".mo"))] == []
