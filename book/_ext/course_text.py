@@ -120,7 +120,13 @@ def link_numbers(app, doctree):
             text.parent.replace(text, new)
 
 
+def count_no_figures(app, config):
+    """A figure's number stands in its caption; an extension of Jupyter Book asks Sphinx for another one."""
+    config.numfig = False
+
+
 def setup(app):
     numbers.cache_clear()
+    app.connect("config-inited", count_no_figures, priority=900)
     for change in (mark_asides, number_sections, set_captions, link_numbers):  # before the contents are collected
         app.connect("doctree-read", change, priority=400)

@@ -314,8 +314,9 @@ def test_sections_of_chapters_are_numbered_in_order(path):
 
 @CHAPTERS
 def test_captions_stand_with_their_figures(path):
-    """None is left as a paragraph; the numbers go up by one."""
+    """None is left as a paragraph; the numbers go up by one, and no other number stands beside them."""
     text = path.read_text(encoding="utf8")
+    assert "caption-number" not in text
     assert re.findall(r"<p><em>Figure \d+\.\d+\.", text) == []
     numbers = re.findall(r'<strong class="figure-number">Figure ([\d.]+)\.</strong>', text)
     assert numbers == [f"{int(path.name[:2])}.{k + 1}" for k in range(len(numbers))]
