@@ -7,11 +7,12 @@ icon fonts the icons.  The source is always the whole font, so a later build can
 import html
 import re
 import string
-from functools import partial
 from pathlib import Path
 
 import pydata_sphinx_theme
 from fontTools import subset
+from fontTools.ttLib import TTFont
+from fontTools.varLib import instancer
 
 STATIC = Path(__file__).resolve().parents[1] / "_static"
 ICONS = "vendor/fontawesome/webfonts"
@@ -55,25 +56,26 @@ def used_icons(static, pages):
     found = {chr(int(code, 16)) for rule, code in ICON_RULE.findall(css) if names & set(ICON_NAME.findall(rule))}
     rest = re.sub(r"\.fa-[^{}]*\{[^}]*\}", "", css)
     found |= {chr(int(code, 16)) for code in re.findall(r"\\(f[0-9a-f]{3})\b", rest, re.IGNORECASE)}
-    return found | {c for c in rest + scripts if "\ue000" <= c <= "\uf8ff"}, names
+    return found | {c for c in rest + scripts if "\ue000" <= c <= "\uf8ff"}
 
 
-def drop_icon_rules(names, match):
-    return match[0] if names & set(ICON_NAME.findall(match[1])) else ""
+def for_figures(folder):
+    """Write the site's font as matplotlib can read it, whole and of one weight, and return its path."""
+    font = instancer.instantiateVariableFont(TTFont(STATIC / "fonts/inter-latin-wght-normal.woff2"), {"wght": 400})
+    font.flavor = None
+    folder.mkdir(parents=True, exist_ok=True)
+    font.save(folder / "Inter-Regular.ttf")
+    return folder / "Inter-Regular.ttf"
 
 
 def slim_all(static, pages):
-    """Cut every font under `static` down to what the HTML `pages` show, and the theme's style sheet to its icons."""
+    """Cut every font under `static` down to what the HTML `pages` show."""
     text = set("".join(plain(page) for page in pages)) | TYPED
     math = {c for page in pages for formula in formulas(page) for c in formula}
-    icons, names = used_icons(static, pages)
-    for folder, target, characters in (
+    for source, target, characters in (
         (STATIC / "fonts", static / "fonts", text),
         (STATIC / "katex/fonts", static / "katex/fonts", math),
-        (ICON_SOURCE, static / ICONS, icons),
+        (ICON_SOURCE, static / ICONS, used_icons(static, pages)),
     ):
-        for font in folder.glob("*.woff2"):
-            slim(font, target / font.name, characters)
-    sheet = static / "styles/pydata-sphinx-theme.css"
-    rules = sheet.read_text(encoding="utf8")
-    sheet.write_text(ICON_RULE.sub(partial(drop_icon_rules, names), rules), encoding="utf8")
+        for font in target.glob("*.woff2"):
+            slim(source / font.name, font, characters)

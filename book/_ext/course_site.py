@@ -2,10 +2,11 @@
 
 - formulas are set at build time (`course_tex`), docstrings become the API page (`course_api`),
   equations, errata, claims and the list of chapters are collected (`course_collect`);
+- Markdown becomes asides, captions, numbers and links (`course_text`), and search finds sections (`course_search`);
 - a changed package runs every notebook again;
-- a block quote that opens with a bold word is a note, and says of which kind;
-- the head of a chapter offers Colab, the notebook and the source;
-- nothing is loaded that the page does not use (`course_fonts`), and a content security policy keeps it so.
+- the head of a chapter offers Colab, the notebook and the source; the head of a page describes it;
+- nothing is loaded that the page does not use (`course_fonts`, `course_styles`), and a content security policy
+  keeps it so.
 """
 
 import base64
@@ -14,21 +15,32 @@ import html
 import os
 import re
 import shutil
+from fnmatch import fnmatch
 from functools import partial
 from importlib import metadata
 from pathlib import Path
+from urllib.parse import urljoin, urlsplit
 
 import course_api
 import course_collect
 import course_fonts
+import course_search
+import course_styles
 import course_tex
+import course_text
 from docutils import nodes
+from sphinx.errors import ExtensionError
 
 ROOT = Path(__file__).resolve().parents[2]
-UNUSED = ("thebe", "toggle", "sphinx-design", "design-tabs", "comments")  # assets of extensions that no page uses
-ASIDES = ("note", "from the notes", "definition", "proposition", "predict", "disputed")
+UNUSED = ("thebe", "toggle", "sphinx-design", "design-tabs", "comments", "pagename", "search_as_you_type")
 SCRIPT = re.compile(r"<script(?![^>]*\bsrc=)[^>]*>(.*?)</script>", re.DOTALL)
-ICON_SCRIPT = re.compile(r'\s*<!-- So that users can add custom icons -->\s*<script [^>]*fontawesome.js[^>]*></script>')
+VIEWPORT = re.compile(r'<meta name="viewport"[^>]*>')
+SHORT, DESCRIPTION = 40, 200  # more and at most so many characters has a page's description
+DEFERRED = re.compile(r"<script (?!defer)(src=)")
+ESSENTIAL = re.compile(r'<section class="[^"]*essential[^"]*" id="([^"]+)"')
+SHEET = re.compile(r"(?<=_static/)site\.css(?:\?v=\w+)?")
+WIDE = re.compile(r'<pre\b(?=[ >])|<div class="pst-scrollable-table-container"')
+WIDTHS = '"complete"===document.readyState?I():window.addEventListener("load",I)'
 THEBE = re.compile(
     r'\s*<script type="text/x-thebe-config">.*?</script>\s*<script>kernelName = [^<]*</script>', re.DOTALL)
 IMAGE = re.compile(r'<img (?![^>]*loading=)([^>]*?)src="([^"]*_images/[^"]+\.svg)"')
@@ -65,19 +77,16 @@ def forget_stale_runs(app, config):
         stamp.write_text(config.course_package)
 
 
-def mark_asides(app, doctree):
-    """**Note.** at the head of a block quote makes it an aside of the kind note."""
-    for quote in doctree.findall(nodes.block_quote):
-        first = next((node for node in quote.findall(nodes.Text) if node.strip()), None)
-        if first is not None and isinstance(first.parent, nodes.strong):
-            kind = next((kind for kind in ASIDES if first.lower().startswith(kind)), "note")
-            quote["classes"] += ["aside", f"aside-{kind.replace(' ', '-')}"]
-
-
 def page_context(app, pagename, templatename, context, doctree):
-    """Drop unused assets, and link the notebook of a chapter."""
+    """Drop unused assets, describe the page, and link the notebook of a chapter."""
     for key in ("script_files", "css_files"):
         context[key] = [asset for asset in context[key] if not any(name in asset_text(asset) for name in UNUSED)]
+    for sheet in context["css_files"]:
+        if not any(fnmatch(str(sheet.filename), f"*{name}") for name in course_styles.SHEETS):
+            raise ExtensionError(f"{sheet.filename}: a style sheet that course_styles.SHEETS does not name")
+    context["metatags"] = VIEWPORT.sub("", context.get("metatags", ""))  # the theme has one already
+    context["course_description"] = description(doctree) if doctree else ""
+    context["course_picture"] = urljoin(app.config.html_baseurl, "_static/share.png")
     theme = app.config.html_theme_options
     url, branch = theme.get("repository_url"), theme.get("repository_branch")  # no url: no door that leads nowhere
     text = app.env.doc2path(pagename).endswith(".md") and doctree
@@ -88,6 +97,16 @@ def page_context(app, pagename, templatename, context, doctree):
     if url and notebook:
         repository = url.removeprefix("https://github.com/")
         context["course_colab"] = f"https://colab.research.google.com/github/{repository}/blob/{branch}/{notebook}"
+
+
+def description(doctree):
+    """The first paragraph of a page, not the line above it that says how long it takes, cut to whole sentences."""
+    paragraphs = (" ".join(node.astext().split()) for node in doctree.findall(nodes.paragraph))
+    words = next((text for text in paragraphs if len(text) > SHORT), "")
+    if len(words) <= DESCRIPTION:
+        return words
+    cut = words[: DESCRIPTION + 1]
+    return cut[: cut.rfind(". ") + 1] or f"{cut[: cut.rfind(' ')]} ..."
 
 
 def asset_text(asset):
@@ -108,6 +127,16 @@ def policy(text):
     return f'<meta http-equiv="Content-Security-Policy" content="{"; ".join(rules)}" />'
 
 
+def without_widths(script):
+    """The theme's script without its question for the width of every box, which lays out the whole page at once.
+
+    course.js asks when a box comes near.
+    """
+    if WIDTHS not in script:
+        raise ExtensionError("pydata-sphinx-theme.js has changed: does it still ask for the width of every box?")
+    return script.replace(WIDTHS, "0")
+
+
 def sized(match, page):
     """A figure that loads when it comes near, and holds its place until then."""
     head = (page.parent / match[2]).resolve().read_text(encoding="utf8")[:2000]
@@ -126,15 +155,71 @@ HOME = """<!DOCTYPE html>
   <body><p><a href="{page}">{title}</a></p></body>
 </html>
 """
+MISSING = """<!DOCTYPE html>
+<html lang="en">
+  <head>
+    <meta charset="utf-8" />
+    <meta name="viewport" content="width=device-width, initial-scale=1" />
+    <meta name="robots" content="noindex" />
+    <title>There is no such page: {title}</title>
+    <style>
+      :root {{ color-scheme: light dark; }}
+      body {{ font: 1.1rem/1.6 system-ui, sans-serif; max-width: 34rem; margin: 18vh auto 0; padding: 0 1.2rem; }}
+      h1 {{ font-size: 1.8rem; line-height: 1.25; }}
+      a {{ color: inherit; }}
+    </style>
+  </head>
+  <body>
+    <main>
+      <h1>There is no page here</h1>
+      <p>The address may have a slip in it, or the page has moved.</p>
+      <p><a href="{root}">{title}: to the first page</a><br /><a href="{root}search.html">Search the course</a></p>
+    </main>
+  </body>
+</html>
+"""
+
+
+def write_doors(out, config):
+    """The first page, the page for wrong addresses, and what search engines ask for.
+
+    A sitemap holds whole addresses, so there is none until `html: baseurl:` in _config.yml has that of the site.
+    A server shows 404.html for any address, so nothing in it may depend on where it is.
+    """
+    title, base = html.escape(config.html_title), config.html_baseurl
+    home = HOME.format(title=title, page=f"{config.root_doc}.html")
+    (out / "index.html").write_text(home, encoding="utf8")
+    (out / "404.html").write_text(MISSING.format(title=title, root=urlsplit(base).path or "/"), encoding="utf8")
+    robots = "User-agent: *\nAllow: /\n"
+    (out / "sitemap.xml").unlink(missing_ok=True)
+    if base:
+        pages = sorted(path.relative_to(out).as_posix() for path in out.glob("*/*.html") if path.parent.name[0] != "_")
+        entries = "\n".join(f"  <url><loc>{urljoin(base, page)}</loc></url>" for page in pages)
+        (out / "sitemap.xml").write_text(
+            '<?xml version="1.0" encoding="UTF-8"?>\n<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">\n'
+            f"{entries}\n</urlset>\n", encoding="utf8")
+        robots += f"Sitemap: {urljoin(base, 'sitemap.xml')}\n"
+    (out / "robots.txt").write_text(robots, encoding="utf8")
+
+
+def mended(text, page):
+    """A page as it is served: what the theme writes and no option changes."""
+    text = DEFERRED.sub(r"<script defer \1", IMAGE.sub(partial(sized, page=page), THEBE.sub("", text)))
+    text = text.replace('data-theme="auto"', 'data-theme="light"', 1)  # for a reader without scripts
+    text = WIDE.sub(r'\g<0> tabindex="0"', text)  # course.js takes it from what fits
+    text = text.replace('role="doc-biblioentry"', 'role="listitem"')  # what a list may hold
+    for section in ESSENTIAL.findall(text):
+        text = text.replace(f'nav-link" href="#{section}"', f'nav-link essential" href="#{section}"')
+    return text
 
 
 def finish(app, exception):
     if exception or app.builder.name != "html":
         return
     out = Path(app.outdir)
-    home = HOME.format(title=html.escape(app.config.html_title), page=f"{app.config.root_doc}.html")
-    (out / "index.html").write_text(home, encoding="utf8")
-    for macro in (out / "_static").glob("*webpack-macros.html"):
+    static = out / "_static"
+    write_doors(out, app.config)
+    for macro in static.glob("*webpack-macros.html"):
         macro.unlink()
     for notebook in (ROOT / "notebooks").glob("*.ipynb"):
         (out / "notebooks").mkdir(exist_ok=True)
@@ -142,23 +227,31 @@ def finish(app, exception):
     for figure in (out / "_images").glob("*.svg"):
         text = figure.read_text(encoding="utf8")
         figure.write_text(PATH.sub(lambda path: DIGITS.sub(r"\1", path[0]), text), encoding="utf8")
+    script = static / "scripts/pydata-sphinx-theme.js"
+    script.write_text(without_widths(script.read_text(encoding="utf8")), encoding="utf8")
+    pages = {}
     for page in out.rglob("*.html"):
         text = page.read_text(encoding="utf8")
-        if "Content-Security-Policy" in text:  # an earlier build wrote and finished it
-            continue
-        text = IMAGE.sub(partial(sized, page=page), THEBE.sub("", ICON_SCRIPT.sub("", text)))
-        page.write_text(text.replace("<head>", f"<head>\n    {policy(text)}", 1), encoding="utf8")
-    course_fonts.slim_all(out / "_static", [page.read_text(encoding="utf8") for page in out.rglob("*.html")])
+        if "Content-Security-Policy" not in text:  # else an earlier build wrote and finished it
+            text = mended(text, page)
+            text = text.replace("<head>", f"<head>\n    {policy(text)}", 1)
+        pages[page] = text
+    sheet = course_styles.bundle(static, pages)
+    for page, text in pages.items():
+        pages[page] = SHEET.sub(sheet, text)
+        page.write_text(pages[page], encoding="utf8")
+    course_styles.prune(out, pages)
+    course_fonts.slim_all(static, list(pages.values()))
+    (out / ".buildinfo").unlink(missing_ok=True)  # of use to the next build only, which then writes every page
 
 
 def setup(app):
-    os.environ["COURSE_SITE"] = "1"  # the kernels inherit it: figures on a transparent ground
+    os.environ["COURSE_SITE"] = "1"  # the kernels inherit both: figures on a transparent ground, in the site's font
+    os.environ["COURSE_FONT"] = str(course_fonts.for_figures(Path(app.outdir).parent / "fonts"))
     app.add_config_value("course_package", "", "env")
-    course_tex.setup(app)
-    course_api.setup(app)
-    course_collect.setup(app)
+    for part in (course_tex, course_api, course_collect, course_text, course_search):
+        part.setup(app)
     app.connect("config-inited", forget_stale_runs)
-    app.connect("doctree-read", mark_asides)
     app.connect("html-page-context", page_context, priority=900)
-    app.connect("build-finished", finish)
+    app.connect("build-finished", finish, priority=900)  # after the theme, which writes a style sheet then
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -12,10 +12,13 @@ ROOT = Path(__file__).resolve().parents[2]
 course_tex = pytest.importorskip("course_tex", reason="needs quickjs-ng and Sphinx (requirements.txt)")
 course_api = pytest.importorskip("course_api")
 course_site = pytest.importorskip("course_site")
+course_search = pytest.importorskip("course_search")
+course_styles = pytest.importorskip("course_styles")
+course_text = pytest.importorskip("course_text")
 
 CHAPTERS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.md"))
 PAGES = sorted((ROOT / "book").glob("*.md")) + CHAPTERS
-EXTENSION = ROOT / "book/_ext/course_site.py"
+STYLE = ROOT / "book/_static/course.css"
 CODE = re.compile(r"(`+)(?!`).+?(?<!`)\1(?!`)", re.DOTALL)
 ARXIV = re.compile(r"arxiv\.org/(?:abs|pdf)/(\d{4}\.\d{4,5})")
 PAPER_HOSTS = ("arxiv.org", "doi.org", "proceedings.mlr.press", "papers.nips.cc", "papers.neurips.cc", "openreview.net")
@@ -157,15 +160,14 @@ def test_style_sheets_name_fonts_that_are_here():
 
 
 def test_kinds_of_asides_have_a_style():
-    kinds = re.search(r"^ASIDES = \((.*?)\)", EXTENSION.read_text(encoding="utf8"), re.DOTALL | re.MULTILINE)[1]
-    css = (ROOT / "book/_static/course.css").read_text(encoding="utf8")
-    for kind in re.findall(r'"([^"]+)"', kinds):
-        assert kind == "note" or f".aside-{kind.replace(' ', '-')}" in css
+    css = STYLE.read_text(encoding="utf8")
+    assert [kind for kind in course_text.ASIDES
+            if kind != "note" and f".aside-{kind.replace(' ', '-')} " not in css.replace(",", " ")] == []
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=page_id)
 def test_asides_of_chapters_are_of_a_known_kind(path):
-    known = ("Note.", "From the notes.", "Definition", "Proposition", "Predict.", "Disputed.")
+    known = ("Note.", "It is often said", "From the notes.", "Definition", "Proposition", "Predict.", "Disputed.")
     openings = re.findall(r"(?:^|\n\n)> \*\*([^*]+)\*\*", FENCE.sub("", path.read_text(encoding="utf8")))
     assert [words for words in openings if not words.startswith(known)] == []
 
@@ -199,16 +201,216 @@ def test_changed_package_drops_the_runs_of_notebooks(tmp_path, monkeypatch):
     assert not run.exists() and config.course_package != first
 
 
-def test_asides_get_the_class_of_their_first_word():
-    from docutils import nodes, utils
+def parsed(markup, name="page"):
+    """A document of docutils with these nodes, and the app that reads it, as far as the text's changes ask for it."""
+    from docutils import utils
 
     document = utils.new_document("page")
-    for words in ("From the notes.", "Proposition 4.1.", "Something."):
-        document += nodes.block_quote("", nodes.paragraph("", "", nodes.strong("", words), nodes.Text(" text")))
-    document += nodes.block_quote("", nodes.paragraph("", "plain"))
-    course_site.mark_asides(None, document)
+    document += markup
+    env = SimpleNamespace(docname=name, found_docs={f"notebooks/{path.stem}" for path in CHAPTERS})
+    builder = SimpleNamespace(get_relative_uri=lambda source, target: f"to/{target}.html")
+    return document, SimpleNamespace(env=env, builder=builder)
+
+
+def chapter(*sections):
+    """A chapter 4 with these (title, nodes of the section)."""
+    from docutils import nodes
+
+    page = nodes.section("", nodes.title("", "4. Batch normalization"), ids=["top"])
+    for title, content in sections:
+        page += nodes.section("", nodes.title("", title), *content, ids=[title.lower().replace(" ", "-")])
+    return parsed(page, "notebooks/04_batch_norm")
+
+
+def test_asides_get_the_class_of_their_first_words():
+    from docutils import nodes
+
+    quotes = [nodes.block_quote("", nodes.paragraph("", "", nodes.strong("", words), nodes.Text(" text")))
+              for words in ("It is often said", "Proposition 4.1.", "Something.")]
+    document, app = parsed([*quotes, nodes.block_quote("", nodes.paragraph("", "plain"))])
+    course_text.mark_asides(app, document)
     classes = [quote["classes"] for quote in document.findall(nodes.block_quote)]
-    assert classes == [["aside", "aside-from-the-notes"], ["aside", "aside-proposition"], ["aside", "aside-note"], []]
+    assert classes == [["aside", "aside-it-is-often-said"], ["aside", "aside-proposition"], ["aside", "aside-note"], []]
+
+
+def test_sections_of_a_chapter_are_numbered_but_not_its_back_matter():
+    from docutils import nodes
+
+    document, app = chapter(("Forward", []), ("Exercises", []), ("Backward", []), ("The chapter in short", []))
+    course_text.number_sections(app, document)
+    titles = [section[0].astext() for section in document[0][1:]]
+    assert titles == ["4.1 Forward", "Exercises", "4.2 Backward", "The chapter in short"]
+    document, app = parsed(nodes.section("", nodes.title("", "Notation"), nodes.section("", nodes.title("", "Axes"))))
+    course_text.number_sections(app, document)
+    assert document[0][1][0].astext() == "Axes"
+
+
+def test_section_that_opens_with_essential_is_marked():
+    """The word itself goes; one further down is text."""
+    from docutils import nodes
+
+    def word():
+        return nodes.paragraph("", "", nodes.emphasis("", "Essential."))
+
+    document, app = chapter(("Forward", [word(), nodes.paragraph("", "text")]),
+                            ("Backward", [nodes.paragraph("", "text"), word()]))
+    course_text.number_sections(app, document)
+    first, second = document[0][1:]
+    assert "essential" in first["classes"] and "Essential." not in first.astext()
+    assert "essential" not in second["classes"] and "Essential." in second.astext()
+
+
+def figure_cell():
+    from docutils import nodes
+
+    return nodes.container("", nodes.container("", nodes.literal_block("", "plot()")),
+                           nodes.container("", nodes.image("", uri="a.svg"), classes=["cell_output"]))
+
+
+def test_caption_below_a_cell_becomes_a_figure():
+    from docutils import nodes
+
+    words = nodes.emphasis("", "", nodes.Text("Figure 4.2. Means of "), nodes.math("", "x"), nodes.Text("."))
+    document, app = parsed([figure_cell(), nodes.paragraph("", "", words), nodes.paragraph("", "Text.")])
+    course_text.set_captions(app, document)
+    figure = next(document.findall(nodes.figure))
+    assert figure["ids"] == ["figure-4.2"] and isinstance(figure[0], nodes.image)
+    assert figure[1].astext() == "Figure 4.2. Means of x." and figure[1][0].astext() == "Figure 4.2."
+    assert [node.astext() for node in document.findall(nodes.paragraph)] == ["Text."]
+
+
+def test_caption_needs_a_figure_above_it():
+    from docutils import nodes
+
+    document, app = parsed([nodes.paragraph("", "Text."),
+                            nodes.paragraph("", "", nodes.emphasis("", "Figure 4.2. Lost."))])
+    course_text.set_captions(app, document)
+    assert list(document.findall(nodes.figure)) == []
+
+
+def test_numbers_in_the_text_are_links():
+    """To equations and figures that there are, alone, in lists and in ranges; in code and in captions' heads none."""
+    from docutils import nodes
+
+    equation, other = "4.3", "1.2"
+    words = nodes.paragraph("", "", nodes.Text(f"By (4.3), ({equation} to 4.4) and ({other}), but not (4.999) or 4.3."),
+                            nodes.literal("", "(4.3)"))
+    document, app = parsed(words, "notebooks/04_batch_norm")
+    course_text.link_numbers(app, document)
+    links = [(link.astext(), link["refuri"]) for link in document.findall(nodes.reference)]
+    chapter_1 = next(path.stem for path in CHAPTERS if path.stem.startswith("01"))
+    assert links == [("4.3", "#equation-4.3"), ("4.3", "#equation-4.3"), ("4.4", "#equation-4.4"),
+                     ("1.2", f"to/notebooks/{chapter_1}.html#equation-1.2")]
+    assert document.astext() == "By (4.3), (4.3 to 4.4) and (1.2), but not (4.999) or 4.3.(4.3)"
+
+
+def test_figures_in_the_text_are_links(monkeypatch):
+    from docutils import nodes
+
+    monkeypatch.setattr(course_text, "numbers", lambda path: (set(), {"4.2"}))
+    label = nodes.strong("", "Figure 4.2.", classes=["figure-number"])
+    document, app = parsed(nodes.paragraph("", "", label, nodes.Text(" As figure 4.2 and Figure 4.9 show.")),
+                           "notebooks/04_batch_norm")
+    course_text.link_numbers(app, document)
+    assert [(link.astext(), link["refuri"]) for link in document.findall(nodes.reference)] == [
+        ("figure 4.2", "#figure-4.2")]
+
+
+def test_search_enters_each_section_with_its_own_words():
+    from docutils import nodes
+
+    inner = nodes.section("", nodes.title("", "Inner"), nodes.paragraph("", "deep"), ids=["inner"])
+    document, _ = chapter(("Forward", [nodes.paragraph("", "wide"), inner]))
+    found = {section["ids"][0]: " ".join(node.astext() for node in own)
+             for section, own in course_search.sections(document[0])}
+    assert found == {"top": "4. Batch normalization", "forward": "Forward wide", "inner": "Inner deep"}
+
+
+def test_style_rules_that_no_page_can_use_are_dropped():
+    css = """@import url(basic.css); a{x:y} .used,.not, a:not(.not){x:"}"} .not > .used{x:y} #here:is(.not, h1){x:y}
+    @media print{.not{x:y}} @media print{.used{x:y}} @font-face{src:url(a.woff2)} [data-a=".not"]{x:y}"""
+    kept = course_styles.keep(course_styles.IMPORT.sub("", css), {"used", "here"}).split("\n")
+    assert kept == ["a{x:y}", '.used,a:not(.not){x:"}"}', "#here:is(.not, h1){x:y}", "@media print{.used{x:y}}",
+                    "@font-face{src:url(a.woff2)}", '[data-a=".not"]{x:y}']
+
+
+def test_addresses_in_a_style_sheet_follow_it_to_its_new_place():
+    css = "url(../fonts/a.woff2) url('b.png') url(data:x) url(#c)"
+    assert course_styles.rebased(css, "styles") == "url(fonts/a.woff2) url(styles/b.png) url(data:x) url(#c)"
+
+
+def test_descriptions_are_whole_sentences():
+    from docutils import nodes
+
+    def described(*texts):
+        return course_site.description(parsed([nodes.paragraph("", text) for text in texts])[0])
+
+    sentence = "A first sentence that is long enough to stand alone."
+    assert described("45 minutes.", f"One.  Two\n{sentence}", "More.") == f"One. Two {sentence}"
+    assert described(f"{sentence} " + "word " * 60) == sentence
+    assert described("word " * 60) == "word " * 39 + "word ..."
+    assert described("Short.") == ""
+
+
+@pytest.mark.parametrize("base, root", [("", "/"), ("https://course.example/norm/", "/norm/")])
+def test_doors_of_the_site_name_its_address_only_where_it_is_known(tmp_path, base, root):
+    config = SimpleNamespace(html_title="Norms & more", root_doc="book/intro", html_baseurl=base)
+    for name in ("book/intro.html", "notebooks/04.html", "search.html"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    course_site.write_doors(tmp_path, config)
+    missing = (tmp_path / "404.html").read_text(encoding="utf8")
+    assert f'href="{root}search.html"' in missing and "Norms &amp; more" in missing
+    robots, sitemap = (tmp_path / "robots.txt").read_text(encoding="utf8"), tmp_path / "sitemap.xml"
+    assert sitemap.exists() == bool(base) == ("Sitemap:" in robots)
+    if base:
+        addresses = re.findall("<loc>(.*?)</loc>", sitemap.read_text(encoding="utf8"))
+        assert addresses == [f"{base}book/intro.html", f"{base}notebooks/04.html"]
+
+
+def test_theme_that_no_longer_asks_for_widths_stops_the_build():
+    from sphinx.errors import ExtensionError
+
+    assert course_site.WIDTHS not in course_site.without_widths(f"a;{course_site.WIDTHS};b")
+    with pytest.raises(ExtensionError, match="has changed"):
+        course_site.without_widths("a;b")
+
+
+def test_fonts_that_stand_in_are_as_high_as_ours():
+    """ascent-override and descent-override by size-adjust are the ascent and the descent of the font that comes."""
+    ttlib = pytest.importorskip("fontTools.ttLib")
+    pytest.importorskip("brotli", reason="woff2 fonts need brotli to be read")
+    faces = re.findall(r'"(Serif|Sans) like \w+"; src: local.*?size-adjust: ([\d.]+)%; ascent-override: ([\d.]+)%; '
+                       r"descent-override: ([\d.]+)%; line-gap-override: 0%", STYLE.read_text(encoding="utf8"))
+    assert len(faces) == 4
+    for kind, adjust, ascent, descent in faces:
+        name = {"Serif": "source-serif-4", "Sans": "inter"}[kind]
+        font = ttlib.TTFont(ROOT / f"book/_static/fonts/{name}-latin-wght-normal.woff2")
+        for ours, theirs in ((font["hhea"].ascent, ascent), (-font["hhea"].descent, descent)):
+            want = ours / font["head"].unitsPerEm
+            assert float(adjust) * float(theirs) / 1e4 == pytest.approx(want, rel=0.005)
+
+
+def test_figures_get_the_font_of_the_site(tmp_path):
+    """As a file that matplotlib can read, under the name that plots ask for."""
+    fonts = pytest.importorskip("course_fonts")
+    from matplotlib import ft2font
+
+    font = ft2font.FT2Font(str(fonts.for_figures(tmp_path)))
+    assert font.family_name == "Inter" and {ord("a"), ord("\u2212")} <= set(font.get_charmap())
+
+
+def test_title_picture_is_what_the_script_draws():
+    draw_axes = pytest.importorskip("draw_axes")
+    for name, columns in (("axes", 4), ("axes-narrow", 2)):
+        assert draw_axes.picture(columns) == (ROOT / f"book/_static/{name}.svg").read_text(encoding="utf8")
+
+
+def test_first_page_has_a_way_in_before_its_picture():
+    text = (ROOT / "book/intro.md").read_text(encoding="utf8")
+    start = re.search(r"\[Start here[^]]*\]\(\.\./(notebooks/[^)]+\.md)\)\{\.start\}", text)
+    assert (ROOT / start[1]).exists() and start.start() < text.index("![")
+    assert not re.search(r"\bprove", text)
 
 
 def test_inline_scripts_run_by_their_hash_only():

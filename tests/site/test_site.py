@@ -3,7 +3,11 @@
 Built by `make book`; without it these tests are skipped.
 """
 
+import base64
 import gzip
+import hashlib
+import html
+import json
 import os
 import re
 from functools import lru_cache
@@ -17,7 +21,10 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 SITE = Path(os.environ.get("COURSE_SITE_FOLDER") or ROOT / "_build/html")
 PAGES = sorted(SITE.rglob("*.html"))
-LIMIT = 500_000  # bytes on the wire of a page with everything that it loads
+LIMIT = 400_000  # bytes on the wire of a page with everything that it loads
+SHEET = SITE / "_static/site.css"  # the one style sheet
+CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf8"))
+BASE = urlsplit(CONFIG["html"]["baseurl"]).path or "/"  # where the site stands on its host
 LOADS = {"script": "src", "img": "src", "link": "href", "source": "src", "iframe": "src", "object": "data"}
 
 pytestmark = pytest.mark.skipif(not PAGES, reason="the site is not built: make book")
@@ -57,7 +64,8 @@ def parsed(path):
 def target(path, address):
     """The file that an address of a page stands for."""
     parts = urlsplit(address)
-    file = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+    folder = SITE if parts.path.startswith("/") else path.parent
+    file = (folder / unquote(parts.path.removeprefix(BASE))).resolve() if parts.path else path
     return file / "index.html" if file.is_dir() else file
 
 
@@ -105,7 +113,7 @@ def test_nothing_comes_from_outside(path):
 
 def test_style_sheets_load_nothing_from_outside():
     sheets = {target(path, a) for path in PAGES for a in parsed(path).loads if urlsplit(a).path.endswith(".css")}
-    assert len(sheets) > 4
+    assert sheets == {SHEET}
     for sheet in sheets:
         urls = re.findall(r"url\(['\"]?([^'\")]+)", sheet.read_text(encoding="utf8"))
         assert [url for url in urls if outside(url)] == []
@@ -137,7 +145,7 @@ def test_figures_of_chapters_have_words_and_load_late(path):
 
 @pages()
 def test_page_is_light(path):
-    """At most 500 kB: the page, its style sheets, scripts and figures, and every font that the style sheets name."""
+    """At most 400 kB: the page, its style sheets, scripts and figures, and every font that the style sheets name."""
     files = {path} | {target(path, a) for a in parsed(path).loads if not a.startswith("data:")}
     text = path.read_text(encoding="utf8")
     for sheet in [file for file in files if file.suffix == ".css"]:
@@ -178,7 +186,7 @@ def test_icons_that_pages_name_are_in_the_font():
     """The icon fonts are cut down to what is used; an icon that is missing shows as an empty box."""
     ttlib = pytest.importorskip("fontTools.ttLib")
     pytest.importorskip("brotli", reason="woff2 fonts need brotli to be read")
-    css = (SITE / "_static/styles/pydata-sphinx-theme.css").read_text(encoding="utf8")
+    css = SHEET.read_text(encoding="utf8")
     rules = re.findall(r'((?:\.fa-[\w-]+:before,?)+)\{content:"\\([0-9a-f]+)"\}', css)
     codes = {name: int(code, 16) for group, code in rules for name in re.findall(r"fa-[\w-]+", group)}
     fonts = (SITE / "_static/vendor/fontawesome/webfonts").glob("*.woff2")
@@ -194,3 +202,155 @@ def test_search_knows_the_chapters():
     """The index is a file of the site, and holds words of the text."""
     index = (SITE / "searchindex.js").read_text(encoding="utf8")
     assert "covari" in index and "normal" in index
+
+
+def themed(path):
+    """Pages with the theme: not the redirect, not the page for wrong addresses."""
+    return path.parent != SITE or path.name == "search.html"
+
+
+@pages(themed)
+def test_colours_are_chosen_before_the_first_paint(path):
+    """By a script of the head that stands before the style sheet; a reader without scripts gets light ones."""
+    head = path.read_text(encoding="utf8").split("</head>")[0]
+    assert 'data-theme="light"' in head[: head.index(">", head.index("<html"))]
+    choice = re.search(r"<script>(.*?)</script>", head, re.DOTALL)
+    assert "root.dataset.theme = " in choice[1] and choice.start() < head.index('rel="stylesheet"')
+    digest = base64.b64encode(hashlib.sha256(choice[1].encode()).digest()).decode()
+    assert f"'sha256-{digest}'" in parsed(path).policy
+
+
+@pages(themed)
+def test_scripts_do_not_hold_up_the_page(path):
+    scripts = re.findall(r"<script[^>]*\bsrc=[^>]*>", path.read_text(encoding="utf8"))
+    assert scripts and [script for script in scripts if " defer" not in script] == []
+
+
+@pages(themed)
+def test_fonts_of_the_text_are_asked_for_first(path):
+    """The two that every page shows, and both are what the style sheet names."""
+    text = path.read_text(encoding="utf8")
+    early = re.findall(r'<link rel="preload" as="font"[^>]* crossorigin href="([^"]+)"', text)
+    named = {(SHEET.parent / url).resolve() for url in re.findall(r"url\(([^)]+\.woff2)\)", SHEET.read_text())}
+    assert len(early) == 2 and {target(path, address) for address in early} <= named
+
+
+def test_size_of_the_text_is_ours():
+    """The theme takes the size away for each of the two themes; the last rule of the same strength counts."""
+    css = SHEET.read_text(encoding="utf8")
+    sizes = re.findall(r"html\[data-theme[^{}]*\{[^{}]*--pst-font-size-base:\s*(\w+)", css)
+    assert sizes[0] == "none" and sizes[1:] == ["17px", "16px"]  # on a wide screen, on a phone
+
+
+def test_sections_out_of_sight_are_not_laid_out():
+    """Neither by the browser, nor because the theme's script asks for the width of each box; on paper they are."""
+    css = SHEET.read_text(encoding="utf8")
+    hidden, shown = (css.index(f"content-visibility: {value}") for value in ("auto", "visible"))
+    assert hidden < css.rindex("@media print", 0, shown) < shown
+    theme = (SITE / "_static/scripts/pydata-sphinx-theme.js").read_text(encoding="utf8")
+    assert '.addEventListener("load",I)' not in theme and "scrollWidth" in theme
+
+
+def test_heading_reached_by_a_link_gets_no_band():
+    """The theme gives it one, by a rule that is stronger than ours would be without the last word."""
+    css = SHEET.read_text(encoding="utf8")
+    bands = [rule for rule in re.findall(r"[^{}]*:target ?> ?:is\(h1[^{}]*\{[^{}]*\}", css) if "background" in rule]
+    assert len(bands) == 2 and "none !important" in bands[1]
+
+
+def test_nothing_is_shipped_that_no_page_asks_for():
+    files = {path.relative_to(SITE).as_posix() for path in SITE.rglob("*") if path.is_file()}
+    assert [name for name in files if name.endswith((".map", ".md", ".ttf", ".buildinfo", ".po", ".mo"))] == []
+    assert [name for name in files if name.endswith(".css")] == ["_static/site.css"]
+    loaded = {target(path, a) for path in PAGES for a in parsed(path).loads if not outside(a)}
+    scripts = {path.resolve() for path in (SITE / "_static").rglob("*.js")}
+    assert scripts - loaded == set()
+
+
+@pages(lambda path: themed(path) and path.name != "search.html")
+def test_pages_say_what_they_are(path):
+    """One title, one viewport, one description; no address while the site has none."""
+    head = path.read_text(encoding="utf8").split("</head>")[0]
+    title = re.search("<title>(.*?)</title>", head)[1].split(" &#8212; ")
+    assert len(title) == len(set(title))
+    assert head.count('name="viewport"') == 1
+    words = re.findall(r'<meta name="description" content="([^"]*)"', head)
+    assert len(words) == 1 and 20 < len(html.unescape(words[0])) <= 204
+    known = bool(CONFIG["html"]["baseurl"])
+    assert known == ('rel="canonical"' in head) == ('property="og:image"' in head) == (SITE / "sitemap.xml").exists()
+
+
+def test_page_for_wrong_addresses_depends_on_no_folder():
+    """A server shows it for any address, so each link in it begins at the root."""
+    page = parsed(SITE / "404.html")
+    assert page.loads == [] and page.links and [link for link in page.links if not link.startswith("/")] == []
+    assert (SITE / "robots.txt").exists()
+
+
+def test_no_index_is_built_that_no_page_links_to():
+    assert [name for name in ("genindex.html", "py-modindex.html") if (SITE / name).exists()] == []
+
+
+def test_entries_of_the_bibliography_are_items_of_a_list():
+    """As screen readers want it: a list holds items, and nothing else."""
+    text = (SITE / "book/bibliography.html").read_text(encoding="utf8")
+    entries = re.findall(r'<div class="citation"[^>]*>', text)
+    assert 'role="list"' in text and len(entries) > 50
+    assert [entry for entry in entries if 'role="listitem"' not in entry] == []
+
+
+CHAPTERS = pages(lambda path: path.parent.name == "notebooks")
+
+
+@CHAPTERS
+def test_sections_of_chapters_are_numbered_in_order(path):
+    text = path.read_text(encoding="utf8")
+    chapter = int(path.name[:2])
+    numbers = re.findall(r'<h2><span class="section-number">([\d.]+)</span>', text)
+    assert len(numbers) > 5 and numbers == [f"{chapter}.{k + 1}" for k in range(len(numbers))]
+    titles = re.findall(r"<h[23]>(.*?)<a class=\"headerlink", text)
+    assert [title for title in titles if "section-number" in title and "Exercise" in title] == []
+
+
+@CHAPTERS
+def test_captions_stand_with_their_figures(path):
+    """None is left as a paragraph; the numbers go up by one, and no other number stands beside them."""
+    text = path.read_text(encoding="utf8")
+    assert "caption-number" not in text
+    assert re.findall(r"<p><em>Figure \d+\.\d+\.", text) == []
+    numbers = re.findall(r'<strong class="figure-number">Figure ([\d.]+)\.</strong>', text)
+    assert numbers == [f"{int(path.name[:2])}.{k + 1}" for k in range(len(numbers))]
+    assert numbers == re.findall(r'<figure [^>]*id="figure-([\d.]+)"', text)
+
+
+@CHAPTERS
+def test_equations_that_the_text_names_are_links(path):
+    """Of each number in brackets in a paragraph that is the number of an equation of the page."""
+    text = path.read_text(encoding="utf8")
+    equations = set(re.findall(r'id="equation-([\d.]+)"', text))
+    text = re.sub(r"<(pre|code|annotation)\b.*?</\1>", "", text, flags=re.DOTALL)
+    named = re.findall(r"\((\d+\.\d+)\)", " ".join(re.findall(r"<p>(.*?)</p>", text, re.DOTALL)))
+    assert [number for number in named if number in equations] == []
+    links = re.findall(r'<a class="reference internal" href="#equation-([\d.]+)">\1</a>', text)
+    assert len(links) > 5 and set(links) <= equations
+
+
+def test_search_finds_sections():
+    """A section of a chapter stands in the index as page#id, and the page has the id."""
+    text = (SITE / "searchindex.js").read_text(encoding="utf8")
+    index = json.loads(text.removeprefix("Search.setIndex(").removesuffix(")"))
+    sections = {number: name for number, name in enumerate(index["docnames"]) if "#" in name}
+    assert len(sections) > 20
+    for name in sections.values():
+        page, anchor = name.split("#")
+        assert anchor in parsed(SITE / f"{page}.html").ids
+    found = index["terms"]["varianc"]
+    assert any(number in sections for number in found)
+    assert "#${id}" in (SITE / "_static/language_data.js").read_text(encoding="utf8")  # the script that reads it
+
+
+@pages(lambda path: path.name == "intro.html")
+def test_first_page_has_a_door_to_a_chapter(path):
+    text = path.read_text(encoding="utf8")
+    door = re.search(r'<a class="start[^"]*" href="([^"]+)"', text)
+    assert target(path, door[1]).exists() and door.start() < text.index('class="title-picture')
