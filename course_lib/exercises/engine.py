@@ -40,7 +40,7 @@ import numpy as np
 from . import probes, shapes
 from .mistakes import edited, recognised
 from .report import Report
-from .running import LIMIT, Run, borrowed, fingerprint, run, wrong_arguments
+from .running import Run, borrowed, fingerprint, run, wrong_arguments
 from .values import NotNumbers, close, form_problem, relation, to_array, value_problem
 
 SMALL = 150  # letters: longer arguments are not shown
@@ -119,10 +119,13 @@ class Exercise:
 
     @cached_property
     def siblings(self) -> dict[str | tuple, dict[str, str]]:
-        """Mistakes of the chapter's other exercises that fit this solution as well, if their hints do."""
+        """Mistakes of the chapter's other exercises that can be made here as well.
+
+        Not those whose hint speaks of an equation or of what only the other one returns.
+        """
         found = {}
         for each in EXERCISES.values():
-            foreign = set(each.outputs) - set(self.outputs)
+            foreign = {*each.outputs, "output"} - set(self.outputs)
             for key, edits in each.mistakes.items() if each.chapter == self.chapter and each.name != self.name else ():
                 words = key if isinstance(key, str) else " ".join(key)
                 fits = all(self.code.count(right) == 1 for right in edits) and edits not in self.mistakes.values()
@@ -189,7 +192,7 @@ class Exercise:
         facts = [where, *problems[failed], *shapes.in_words(self, runs, tried, failed), *_shown(self.parameters, args),
                  *got.said, *borrowed(answer)]
         found, reasons = [], []
-        if not got.late:
+        if not any(each.slow or each.late for each in runs):
             found, reasons = self._reasons(answer, tried, runs, failed)
         numbers = f"{failed + 1}, {seed}" if seed else failed + 1
         further = f'next: hint("{self.name}"), or {self.name}(*case("{self.name}", {numbers}))'
@@ -214,8 +217,7 @@ class Exercise:
     def problems(self, got, right) -> list[str]:
         """What is wrong in one case; empty when nothing is."""
         if got.late:
-            return [f"no result after {LIMIT:g} seconds: a loop without an end?",
-                    *([f"it was at {got.at}"] if got.at else [])]
+            return [got.error, *([f"it was at {got.at}"] if got.at else [])]
         if got.error:
             return [f"your code raised {got.error}", *([f"at {got.at}"] if got.at else [])]
         changed = ", ".join(self.parameters[k] for k in got.changed)

@@ -45,7 +45,8 @@ def recognised(exercise, answer, tried, runs, failed):
     compared = _Comparison(exercise, answer, tried, runs, failed)
     if whole := [key for key in exercise.mistakes if compared.explains_all(key)]:
         return whole
-    if whole := [key for key in exercise.siblings if compared.explains_all(key)]:
+    siblings = [] if runs[failed].error else exercise.siblings  # two errors may be alike by chance
+    if whole := [key for key in siblings if compared.explains_all(key)]:
         return whole[:1]  # two siblings may say the same in other words
     left, found = set(compared.wrong), []
     covered = {key: compared.explained(key) for key in exercise.mistakes}

@@ -10,6 +10,7 @@ import linecache
 import signal
 import sys
 import threading
+import time
 import types
 import warnings
 import zlib
@@ -21,6 +22,7 @@ import numpy as np
 from .values import NotNumbers, same, to_array
 
 LIMIT = 5.0  # seconds for one case; a right answer takes milliseconds
+SLOW = 0.25  # seconds of computing; an answer that takes more is not tried again to find reasons
 SHOWN_LINES = 3  # of those that an answer prints
 STUB_STEPS = {"RESUME", "NOP", "LOAD_CONST", "RETURN_VALUE", "RETURN_CONST"}  # what `...  # your code` compiles to
 
@@ -33,6 +35,7 @@ class Run:
     error: str = ""  # type and message, when it raised
     at: str = ""  # the learner's own line that raised, or that ran when the time was over
     late: bool = False  # the time was over
+    slow: bool = False
     changed: tuple = ()  # numbers of the arguments that it changed in place
     said: tuple = ()  # remarks: warnings of NumPy, printed lines
     unwritten: bool = False  # the body is still the stub's
@@ -42,7 +45,7 @@ class Run:
 
 def run(function, args, wanted):
     """Call the function on a copy of the arguments; `wanted`: how many outputs are asked for."""
-    given, printed = copy.deepcopy(args), _Printed()
+    given, printed, start = copy.deepcopy(args), _Printed(), time.process_time()
     try:
         with (warnings.catch_warnings(record=True) as warned, np.errstate(), contextlib.redirect_stdout(printed),
               _time_limit()):
@@ -55,16 +58,21 @@ def run(function, args, wanted):
         raise  # the learner stops what takes too long
     except BaseException as error:  # SystemExit too: an answer must not end the session
         unwritten = isinstance(error, NotImplementedError) and _raised_by(function, error)
-        return Run(error=_in_words(error), at=_own_line(error, function), late=isinstance(error, _TimeIsOver),
+        late, slow = isinstance(error, _TimeIsOver), time.process_time() - start > SLOW
+        words = str(error) if late else _in_words(error)
+        return Run(error=words, at=_own_line(error, function), late=late, slow=slow,
                    changed=_changed(args, given), said=tuple(printed.remarks()), unwritten=unwritten)
-    empty = value is None or value is ...
-    return Run(outputs=outputs, changed=_changed(args, given), said=(*_first(warned), *printed.remarks()),
-               nothing=empty, unwritten=value is ... or empty and _is_stub(function),
+    slow, empty = time.process_time() - start > SLOW, value is None or value is ...
+    return Run(outputs=outputs, slow=slow, changed=_changed(args, given), nothing=empty,
+               said=(*_first(warned), *printed.remarks()), unwritten=value is ... or empty and _is_stub(function),
                several=len(value) if wanted == 1 and isinstance(value, tuple) else 0)
 
 
 class _TimeIsOver(BaseException):
     """No Exception, so that an answer which catches those cannot go on."""
+
+    def __str__(self):
+        return f"no result after {LIMIT:g} seconds: a loop without an end?"
 
 
 @contextlib.contextmanager

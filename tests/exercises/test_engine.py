@@ -520,13 +520,13 @@ def test_interrupt_of_the_learner_gets_through():
 
 def test_first_lines_that_an_answer_prints_are_shown_and_the_rest_counted(capsys):
     def standardize_rows(x, gamma, eps=1e-5):
-        for k in range(10_000):
+        for k in range(1000):
             print("shape", k, x.shape)
         return x, x.mean(axis=0)
 
     report = check(standardize_rows)
     assert capsys.readouterr().out == ""
-    assert ("it printed: shape 0 (4, 1) / shape 1 (4, 1) / shape 2 (4, 1) / and 9997 lines more"
+    assert ("it printed: shape 0 (4, 1) / shape 1 (4, 1) / shape 2 (4, 1) / and 997 lines more"
             in text(report))
 
 
