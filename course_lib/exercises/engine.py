@@ -191,7 +191,7 @@ class Exercise:
         return Report(self.name, "right", (f"{len(self.tried)} cases",))
 
     def _not_started(self):
-        return Report(self.name, "not started", ("write its body, then run this cell again",),
+        return Report(self.name, "not started", ("write its body in a notebook, then run this cell",),
                       further=f'no idea? hint("{self.name}")', hints=self.hints)
 
     def _wrong(self, answer, seed, tried, runs, problems):

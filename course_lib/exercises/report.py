@@ -56,18 +56,19 @@ class Report:
         """Each hint inside the one before it, so that a click shows one more and no more."""
         inside = ""
         for label, hint in reversed(list(zip(STEPS[-len(self.hints):], self.hints))):
-            inside = (f"<details><summary>Hint: {label}</summary>"
-                      f'<div style="padding-left: 1em">{_linked(hint)}{inside}</div></details>')
+            inside = (f'<details style="border: 0; margin: .2em 0; padding: 0"><summary style="padding: 0">'
+                      f'Hint: {label}</summary><div style="padding-left: 1em">{_linked(hint)}{inside}</div></details>')
         return inside
 
 
 def _table(difference):
     """Got and expected side by side."""
-    style = 'style="text-align: right; font-family: monospace; color: inherit; background: none"'
+    style = ('style="text-align: right; font-family: monospace; color: inherit; background: none; border: 0; '
+             'padding: 0 .8em"')
     lines = [("", "got", "expected"), *difference.rows]
     cells = ("".join(f"<td {style}>{html.escape(text)}</td>" for text in line) for line in lines)
     body = "".join(f"<tr>{line}</tr>" for line in cells)
-    return (f'<table style="margin: .2em 0; border: 0; background: none"><tbody>{body}</tbody></table>'
+    return (f'<table style="margin: .2em 0; border: 0; width: auto; background: none"><tbody>{body}</tbody></table>'
             f"{html.escape(difference.rest)}")
 
 

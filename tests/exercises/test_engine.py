@@ -113,7 +113,7 @@ def test_stub_is_not_started(body):
     exec(f'def standardize_rows(x, gamma, eps=1e-5):\n    """Doc."""\n    {body}', scope)
     report = check(scope["standardize_rows"])
     assert report.state == "not started" and not report
-    assert repr(report) == ('○ standardize_rows: not started\n  write its body, then run this cell again\n'
+    assert repr(report) == ('○ standardize_rows: not started\n  write its body in a notebook, then run this cell\n'
                             '  no idea? hint("standardize_rows")')
 
 
