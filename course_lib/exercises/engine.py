@@ -204,7 +204,8 @@ class Exercise:
                  *got.said, *borrowed(answer)]
         found, reasons = [], []
         if not any(each.slow or each.late for each in runs):
-            found, reasons = self._reasons(answer, tried, runs, failed)
+            with np.errstate(all="ignore"):
+                found, reasons = self._reasons(answer, tried, runs, failed)
         numbers = f"{failed + 1}, {seed}" if seed else failed + 1
         further = f'next: hint("{self.name}"), or {self.name}(*case("{self.name}", {numbers}))'
         steps = next((key[1:] for key in found if not isinstance(key, str)), self.hints)  # the first has been shown
@@ -219,7 +220,8 @@ class Exercise:
         if runs[failed].error:
             return [], []  # what raised needs no law
         hints = [words for probe in probes.HINTS for words in probe(self, answer, tried, runs)]
-        return [], [*hints[:2], *self._other_reasons(runs, tried)][:3]
+        reasons = [*hints[:2], *self._other_reasons(runs, tried)][:3]
+        return [], reasons or [words for probe in probes.LAST for words in probe(self, answer, tried, runs)]
 
     def _in_turn(self, found):
         names = [f" {k}" if len(found) > 1 else "" for k in range(1, len(found) + 1)]

@@ -3,6 +3,7 @@
 A probe takes the exercise, the answer, the cases and what the answer did on
 them, and returns sentences.  CERTAIN probes prove what they say: with that one
 change the answer is right.  HINTS are true, and may or may not be the reason.
+LAST is for answers of which nothing else is known.
 """
 
 import dis
@@ -14,7 +15,7 @@ import numpy as np
 
 from .running import plain
 from .shapes import AXES, symbols
-from .values import NotNumbers, close, same, to_array
+from .values import NotNumbers, close, differ, same, to_array
 
 
 def floored(exercise, answer, tried, runs):
@@ -121,11 +122,48 @@ def _others(value, part):
         array = to_array(value)
         if isinstance(array, NotNumbers) or array.dtype.kind != "f" or array.ndim < max(1, len(part)):
             return
-        rng = np.random.default_rng(0)
-        for scale in (1, 1000):
+        rng, size = np.random.default_rng(0), 1 + abs(array[np.isfinite(array)]).max(initial=0)
+        for scale in (size, 1000 * size):
             new = array.copy()
-            new[part] += (scale * (1 + array.std()) * rng.standard_normal(new[part].shape)).astype(array.dtype)
+            new[part] += (scale * rng.standard_normal(new[part].shape)).astype(array.dtype)
             yield value.new_tensor(new) if hasattr(value, "new_tensor") else new
+
+
+def confined(exercise, answer, tried, runs):
+    """Wrong values that all lie in one row, column or channel, in each case that has some."""
+    found = []
+    for k, name in enumerate(exercise.outputs):
+        wrong = [_wrong_places(got, right, k) for got, (_, _, right) in zip(runs, tried)]
+        wrong = [places for places in wrong if places is None or places.any()]
+        if not wrong or any(places is None or places.ndim < 2 for places in wrong):
+            continue
+        for axis in range(min(places.ndim for places in wrong)):
+            rows = [np.flatnonzero(places.any(axis=tuple(set(range(places.ndim)) - {axis}))) for places in wrong]
+            one = all(len(row) == 1 < places.shape[axis] for row, places in zip(rows, wrong))
+            if one and len(set(np.concatenate(rows).tolist())) == 1:
+                found.append(f"all wrong values lie in {name}[{', '.join([*':' * axis, str(rows[0][0])])}]")
+    return found
+
+
+def _wrong_places(got, right, k):
+    """Where output k is wrong; None when it cannot be compared."""
+    if k >= len(got.outputs) or getattr(got.outputs[k], "shape", None) != right.outputs[k].shape:
+        return None
+    return differ(got.outputs[k], right.outputs[k])
+
+
+def first_wrong(exercise, answer, tried, runs):
+    """Where to begin: with the cases that are right, if some are, or with the first of several wrong outputs."""
+    right = [number for number, (got, (_, _, right)) in enumerate(zip(runs, tried), start=1)
+             if not exercise.problems(got, right)]
+    if len(right) == len(tried) - 1:
+        return []  # the report has said it
+    if right:
+        return [f"right in case {', '.join(map(str, right))}: what is different there?"]
+    wrong = [name for k, name in enumerate(exercise.outputs) if any(
+        (places := _wrong_places(got, right, k)) is None or places.any() for got, (_, _, right) in zip(runs, tried))]
+    return [f"begin with {wrong[0]}: it is the first that is wrong, and {', '.join(wrong[1:])} may follow from it"] if (
+        len(wrong) > 1) else []
 
 
 def numbers_changed(exercise, tried):
@@ -137,4 +175,5 @@ def numbers_changed(exercise, tried):
 
 
 CERTAIN = (floored, reordered)
-HINTS = (exchanged, unused)
+HINTS = (exchanged, unused, confined)
+LAST = (first_wrong,)

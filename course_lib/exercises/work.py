@@ -1,13 +1,15 @@
 """A layer at work: a small net in NumPy that trains with a learner's own function.
 
-An exercise declares it with a function of the right answer, say in its chapter's module:
+An exercise declares how, in its chapter's exercises.py:
 
     def _at_work(batch_norm_forward):
         return train_with(Layer(
             forward=lambda x, gamma, beta: batch_norm_forward(x, gamma, beta, 1e-5),
-            backward=...))          # of the package; or the other way round, when the answer is the backward pass
+            backward=backward_of(batch_norm)))
 
     @exercise(..., at_work=_at_work)
+
+Where the exercise is the backward pass, `forward` is the package's.
 """
 
 import html
@@ -17,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..data import spirals
+from ..norms import norm_backward
 from .report import Text
 
 WIDTHS = 2, 32, 32, 2
@@ -28,6 +31,15 @@ class Layer:
 
     forward: Callable  # (x, gamma, beta) -> y
     backward: Callable  # (dy, x, gamma) -> dx, dgamma, dbeta
+
+
+def backward_of(norm):
+    """The package's backward pass of one of its layers, norm(x, gamma, beta) -> y, cache; for `Layer`."""
+    def backward(dy, x, gamma):
+        _, cache = norm(x, gamma, np.zeros_like(gamma))
+        return norm_backward(dy, cache)
+
+    return backward
 
 
 class AtWork(Text):

@@ -159,6 +159,24 @@ def _source(function):
 
 
 @pytest.mark.parametrize("exercise", EACH)
+def test_right_answers_are_accepted_with_any_seed_of_the_cases(exercise):
+    for seed in (1, 2, 3, 4567, 9999):
+        tried = exercise.tried_again(seed)
+        assert [label for label, _, _ in tried] in ([], [label for label, _, _ in exercise.tried])
+        for answer in [exercise.solution, *styles(exercise)] if tried else ():
+            assert exercise.accepts(answer, tried), f"{answer.__name__}, seed {seed}"
+        assert not tried or any(not np.array_equal(new.outputs[0], old.outputs[0])
+                                for (_, _, new), (_, _, old) in zip(tried, exercise.tried))
+
+
+@pytest.mark.parametrize("exercise", EACH)
+def test_layer_at_work_learns_with_the_solution(exercise):
+    if exercise.at_work:
+        losses = exercise.at_work(exercise.solution).losses
+        assert np.mean(losses[-20:]) < 0.5 * losses[0]
+
+
+@pytest.mark.parametrize("exercise", EACH)
 def test_hints_come_one_after_another(exercise):
     shown = []
     check(exercise.solution)

@@ -146,6 +146,44 @@ def test_pairs_of_mistakes_are_searched_by_count_however_slow_the_machine(monkey
     assert STEP.check(answer).mistakes == tuple(STEP.mistakes)
 
 
+def test_wrong_values_in_one_column_are_told():
+    def center(x):
+        """Without the means; x is (N, D)."""
+        return x - x.mean(axis=0)
+
+    toy = Exercise(center, lambda: ((label, args[:1]) for label, args in _steps()), ("y",), HINTS)
+    spoilt = np.array([1, 0, 0, 0])
+    assert "all wrong values lie in y[:, 0]" in said(lambda x: center(x) + spoilt[: x.shape[1]], toy)
+    assert "lie in" not in said(lambda x: center(x) + np.eye(len(x))[:, : x.shape[1]], toy)
+
+
+def test_answer_of_which_nothing_is_known_is_told_where_to_begin():
+    def powers(x, w, lr, eps):
+        """Three powers."""
+        return x, x**2, x**3
+
+    toy = Exercise(powers, _steps, ("one", "two", "three"), HINTS)
+    found = said(lambda x, *_: (x, x**2 + np.sin(x), x**3 + np.cos(x)), toy)
+    assert "begin with two: it is the first that is wrong, and three may follow from it" in found
+    more = [*_steps(), ("again", (np.eye(5), np.ones(5), 1.0, 1.0))]
+    toy = Exercise(powers, lambda: iter(more), ("one", "two", "three"), HINTS)
+    found = said(lambda x, *_: (x, x**2 + np.sin(x) * (len(x) == 5), x**3), toy)
+    assert "right in case 1: what is different there?" in found and "begin" not in found
+
+
+def test_infinite_arguments_are_probed_without_a_warning():
+    def least(x, start):
+        """The least; x is (n,)."""
+        return np.min(x, initial=start)
+
+    def cases():
+        yield "one", (np.array([3.0, np.inf]), 9.0)
+        yield "two", (np.array([np.inf, 4.0, np.nan]), 5.0)
+
+    toy = Exercise(least, cases, ("least",), HINTS)
+    assert "your result does not depend on x" in said(lambda x, start: start + 1, toy)
+
+
 # it refuses no right answer
 
 
