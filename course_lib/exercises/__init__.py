@@ -1,4 +1,4 @@
-"""The exercises of the course: check, hint, solution, case, progress.
+"""The exercises of the course: check, hint, solution, case, progress, at_work.
 
 The engine alone: the exercises of a chapter, with their cases, laws and known
 mistakes, stand in `course_lib/chapters/chNN/exercises.py` and are found there.
@@ -9,38 +9,44 @@ import difflib
 import importlib
 import pkgutil
 import textwrap
+from collections.abc import Callable
 
 from .. import chapters
 from . import record
 from .engine import EXERCISES, exercise
 from .report import STEPS, WIDTH, Case, Report, Solution, Text
 
-__all__ = ["EXERCISES", "case", "check", "exercise", "hint", "progress", "solution"]
+__all__ = ["EXERCISES", "at_work", "case", "check", "exercise", "hint", "progress", "solution"]
 
 _steps: dict[str, tuple[tuple, int]] = {}  # for each exercise the hints in turn, and how many have been shown
+_right: dict[str, Callable] = {}  # the last right answer to each exercise
 
 for _chapter in pkgutil.iter_modules(chapters.__path__, f"{chapters.__name__}."):
     importlib.import_module(f"{_chapter.name}.exercises")
 
 
-def check(answer):
+def check(answer, name=None):
     """Check your function; the exercise is the one with its name.
+
+    Each case may take a few seconds, then an endless loop is ended; not so on
+    Windows, in a browser and outside of the main thread (see running.py).
 
     Args:
         answer: the function itself, not its result.
+        name: of the exercise, for a function, lambda, partial or object with another name or none.
     Returns:
         a report, true when the answer is right.  Whatever the answer does,
         nothing is raised; only your own interrupt gets through.
     """
     try:
-        found = _find(answer)
+        found = _find(answer, name)
         if isinstance(found, Report):
             return found
         if isinstance(answer, str):
             return Report(answer, "no check", ("check takes the function itself, without quotes",))
         report = found.check(answer)
         _prepare_hints(found, report)
-        return _with_progress(found, report) if report else report
+        return _after_right(found, answer, report) if report else report
     except ModuleNotFoundError as error:
         return Report(_name(answer), "no check", (_missing(error),))
     except Exception as error:  # a fault of the checker must not look like the learner's
@@ -48,10 +54,33 @@ def check(answer):
         return Report(_name(answer), "no check", (words,))
 
 
+def at_work(name):
+    """Your own function at work: say, a small net that trains with it.
+
+    It takes the answer that `check` last called right.
+    """
+    found = _find(name)
+    if isinstance(found, Report):
+        return found
+    if found.at_work is None:
+        able = [each.name for each in EXERCISES.values() if each.at_work]
+        return Report(found.name, "no work", (f"this exercise has none; there is {', '.join(able) or 'none'}",))
+    if found.name not in _right:
+        return Report(found.name, "no work", (f"first check({found.name}) must say right",))
+    try:
+        return found.at_work(_right[found.name])
+    except ModuleNotFoundError as error:
+        return Report(found.name, "no work", (_missing(error),))
+    except Exception as error:  # right on all cases, but not here
+        words = f"with your function this raised {type(error).__name__}: {error}"
+        return Report(found.name, "no work", (words, "the solution does not raise here"))
+
+
 def hint(name):
     """The next hint: first what breaks, then which path, then which equation.
 
-    After a check that recognised your mistake, the hints are about that mistake.
+    Some of the known mistakes have three hints of their own.  After a check that
+    recognised one of these, they come, from the second on; else the exercise's.
     """
     found = _find(name)
     if isinstance(found, Report):
@@ -62,7 +91,7 @@ def hint(name):
     last = shown == len(steps)
     more = f'that was the last; solution("{found.name}") shows how' if last else f'next: hint("{found.name}") again'
     lines = (f"{label}: {step}" for label, step in zip(STEPS, steps[:shown], strict=False))
-    return Report(found.name, f"hint {shown} of {len(steps)}", tuple(lines), (more,))
+    return Report(found.name, f"hint {shown} of {len(steps)}", reasons=tuple(lines), further=more)
 
 
 def solution(name):
@@ -71,9 +100,11 @@ def solution(name):
     return found if isinstance(found, Report) else Solution(found.source)
 
 
-def case(name, number):
+def case(name, number, seed=0):
     """The arguments of one case, to try your function on: f(*case("f", 1)).
 
+    Args:
+        seed: as a report gives it, for a case that was made anew.
     Raises:
         ValueError: there is no such exercise, or no such case.
         ModuleNotFoundError: the case needs a library that is not installed.
@@ -82,7 +113,7 @@ def case(name, number):
     if isinstance(found, Report):
         raise ValueError(f"{found.name}: {' '.join(found.facts)}")
     try:
-        cases = list(found.cases())
+        cases = list(found.cases(seed) if seed else found.cases())
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f"{found.name}: {_missing(error)}", name=error.name) from None
     if number not in range(1, len(cases) + 1):
@@ -109,10 +140,24 @@ def _chapter_line(chapter, done, with_open=False):
     return f"{head}: {len(names) - len(open_names)} of {len(names)}{left}"
 
 
-def _with_progress(found, report):
+def _after_right(found, answer, report):
+    """The report on a right answer with what is done, what comes next, and the offer to see it at work."""
+    _right[found.name] = answer
     trouble = record.add(found.name)
-    facts = f"{report.facts[0]}; {_chapter_line(found.chapter, record.names())}"
-    return Report(report.name, report.state, (facts, trouble) if trouble else (facts,))
+    done = record.names()
+    facts = [f"{report.facts[0]}; {_chapter_line(found.chapter, done)}", *filter(None, [trouble])]
+    if found.at_work:
+        facts.append(f'at_work("{found.name}") shows your function at work')
+    if following := _next(found, done):
+        facts.append(f"next: {following}")
+    return Report(report.name, report.state, tuple(facts))
+
+
+def _next(found, done):
+    """The first open exercise after this one, else from the beginning; "" when all are done."""
+    names = list(EXERCISES)
+    place = names.index(found.name)
+    return next((name for name in [*names[place:], *names[:place]] if name not in done), "")
 
 
 def _prepare_hints(found, report):
@@ -135,13 +180,15 @@ def _name(thing):
     return name if isinstance(name, str) else type(thing).__name__
 
 
-def _find(thing):
+def _find(thing, name=None):
     """The exercise of a name or of a function; a report that says what is amiss when there is none."""
-    name = _name(thing)
+    wanted = _name(thing) if name is None else _name(name)
     if isinstance(thing, str) or callable(thing):
-        if name in EXERCISES:
-            return EXERCISES[name]
-        near = difflib.get_close_matches(name, EXERCISES, n=3) or list(EXERCISES)
-        words = "a function needs its name: def name(...)" if name == "<lambda>" else "no exercise has this name"
-        return Report(name, "no check", (f"{words}; there is {', '.join(near) or 'none'}",))
-    return Report(name, "no check", ("check takes the function itself: check(f), not check(f(x))",))
+        if wanted in EXERCISES:
+            return EXERCISES[wanted]
+        near = difflib.get_close_matches(wanted, EXERCISES, n=3) or list(EXERCISES)
+        words = "no exercise has this name"
+        if name is None and not isinstance(thing, str):
+            words += '; check(f, "name") says which one is meant'
+        return Report(wanted, "no check", (f"{words}; there is {', '.join(near) or 'none'}",))
+    return Report(wanted, "no check", ("check takes the function itself: check(f), not check(f(x))",))

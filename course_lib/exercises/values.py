@@ -1,7 +1,9 @@
 """Values that an answer returned: turned into arrays, compared, and described in words."""
 
 import numpy as np
+from numpy import array_equal, errstate, finfo, isfinite  # bound here: what a notebook makes of np changes no verdict
 
+SHOWN = 4  # wrong values that a notebook shows side by side with the right ones
 LARGEST = 10**6  # more values than this come from a wrong broadcast; they are not looked at
 POWERS = {"the square of": 2.0, "the square root of": 0.5, "one over": -1.0, "one over the square root of": -0.5}
 
@@ -49,14 +51,20 @@ def tolerance(right):
     """Half the digits of the type, measured against the largest right value; integers are exact."""
     if right.dtype.kind in "biu":
         return 1e-6
-    finite = np.abs(right[np.isfinite(right)])
-    return np.finfo(right.dtype).eps ** 0.5 * (finite.max(initial=0) or 1)
+    finite = abs(right[isfinite(right)])
+    return finfo(right.dtype).eps ** 0.5 * (finite.max(initial=0) or 1)
 
 
 def differ(got, right):
     """Where the values of two arrays of one shape differ; NaN equals NaN."""
-    with np.errstate(all="ignore"):
-        return ~np.isclose(got, right, rtol=0, atol=tolerance(right), equal_nan=True)
+    with errstate(all="ignore"):
+        near = abs(got + 0 - right) <= tolerance(right)  # + 0 makes integers of booleans
+    return ~(near | (got == right) | (got != got) & (right != right))  # infinite values are equal, NaN are not
+
+
+def same(one, other):
+    """True when two arrays agree to the last digit."""
+    return one.shape == other.shape and array_equal(one, other, equal_nan=one.dtype.kind in "fc")
 
 
 def close(got, right):
@@ -66,16 +74,30 @@ def close(got, right):
     return got.shape == right.shape and not differ(got, right).any()
 
 
-def form_problem(got, right):
-    """What is wrong with the kind, shape or type of an output; None when nothing is."""
+class Difference(str):
+    """A sentence about the first wrong value; `rows` has the first few, (where, found, expected), `rest` the counts."""
+
+    rows: tuple[tuple[str, str, str], ...] = ()
+    rest: str = ""
+
+
+def form_problem(got, right, exact_type):
+    """What is wrong with the kind, shape or type of an output; None when nothing is.
+
+    Args:
+        exact_type: the exercise asks for a type.  Otherwise any real type will do.
+    """
     if isinstance(got, NotNumbers):
         return str(got)
     if got.shape != right.shape:
         return f"has shape {got.shape}; it must have {right.shape or '(), a single number'}"
+    if got.dtype.kind == "c" != right.dtype.kind:
+        return f"is {got.dtype}; it must be real"
     floats = "f" in (got.dtype.kind, right.dtype.kind)
-    if right.ndim and (got.dtype != right.dtype if floats else got.dtype.kind.replace("u", "i") != right.dtype.kind):
+    if exact_type and right.ndim and (
+            got.dtype != right.dtype if floats else got.dtype.kind.replace("u", "i") != right.dtype.kind):
         return f"is {got.dtype}; it must be {right.dtype}"
-    return "is complex; it must be real" if got.dtype.kind == "c" != right.dtype.kind else None
+    return None
 
 
 def value_problem(name, got, right):
@@ -83,14 +105,27 @@ def value_problem(name, got, right):
     wrong = differ(got, right)
     if not wrong.any():
         return None
-    at = tuple(map(int, np.argwhere(wrong)[0])) if wrong.ndim else ()
-    found, expected = got[at].item(), right[at].item()
-    off = abs(found - expected)
-    much = f", off by {off:.1e}" if right.dtype.kind in "fc" and np.isfinite(off) else ""
-    found, expected = _two_numbers(found, expected)
-    where = f"{name}[{', '.join(map(str, at))}]" if at else name
-    count = f"; {wrong.sum()} of {wrong.size} values differ" if wrong.size > 1 else ""
-    return f"{where} is {found}, expected {expected}{much}{count}"
+    places = [tuple(map(int, place)) for place in np.argwhere(wrong)[:SHOWN]]
+    rows = [(_place(name, at), *_two_numbers(got[at].item(), right[at].item())) for at in places]
+    where, found, expected = rows[0]
+    off = abs(got[places[0]].item() - right[places[0]].item())
+    much = f"off by {off:.1e}" if right.dtype.kind in "fc" and np.isfinite(off) else ""
+    count = f"{wrong.sum()} of {wrong.size} values differ" if wrong.size > 1 else ""
+    rest = "; ".join(filter(None, [much, count])) + _few_digits(got, right)
+    problem = Difference(f"{where} is {found}, expected {expected}{', ' if much else '; ' if rest else ''}{rest}")
+    problem.rows, problem.rest = tuple(rows), rest
+    return problem
+
+
+def _place(name, at):
+    return f"{name}[{', '.join(map(str, at))}]" if at else name
+
+
+def _few_digits(got, right):
+    """The type is a reason when its rounding alone makes the values wrong."""
+    if "f" != got.dtype.kind or got.dtype.itemsize >= right.dtype.itemsize:
+        return ""
+    return f" ({got.dtype} is too short)" if np.allclose(got, right, rtol=16 * np.finfo(got.dtype).eps) else ""
 
 
 def _two_numbers(found, expected):

@@ -193,12 +193,13 @@ def test_open_cell_leaves_numpy_and_torch_alone():
 
 
 def context_of(page, url, extension=".md"):
-    course_site = pytest.importorskip("course_site")
+    course_site, utils = pytest.importorskip("course_site"), pytest.importorskip("docutils.utils")
     app = SimpleNamespace(
-        config=SimpleNamespace(html_theme_options={"repository_url": url, "repository_branch": "main"}),
+        config=SimpleNamespace(
+            html_baseurl="", html_theme_options={"repository_url": url, "repository_branch": "main"}),
         env=SimpleNamespace(doc2path=lambda name: name + extension))
     context = {"script_files": [], "css_files": []}
-    course_site.page_context(app, page, "page.html", context, doctree=object())
+    course_site.page_context(app, page, "page.html", context, doctree=utils.new_document(page))
     return context
 
 
