@@ -31,7 +31,7 @@ NUMPY_ONLY = {"divisive_norm", "fold_batch_norm"}
 def layer_names():
     """Public functions of the NumPy half that map x to y: the layers, not their gradients and not the tools."""
     found = {name: getattr(ours, name) for name in ours.__all__}
-    modules = {"standardize", "norms", "whitening", "lrn", "running_stats"}
+    modules = {"standardize", "norms", "tlu", "whitening", "lrn", "running_stats"}
     return {name for name, value in found.items() if inspect.isfunction(value) and not name.endswith("_backward")
             and value.__module__.rpartition(".")[2] in modules} - NUMPY_ONLY
 
