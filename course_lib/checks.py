@@ -66,7 +66,7 @@ def groups(groups, channels, name="groups"):
 
 def statistics(shape, axes):
     """Each slice along `axes` has a variance: more than one value."""
-    if prod(shape) and prod(shape[axis] for axis in axes) == 1:
+    if prod(shape) and prod([shape[axis] for axis in axes]) == 1:  # a list: torch.compile reads no generator here
         raise ValueError(
             f"x of shape {tuple(shape)} has 1 value per slice along axes {axes}; a variance needs 2 or more")
 
@@ -74,7 +74,7 @@ def statistics(shape, axes):
 def eps_fits(eps_shape, shape, axes):
     """An eps that is an array broadcasts to the shape of the statistics."""
     kept = tuple(1 if axis in axes else n for axis, n in enumerate(shape))
-    paired = zip(reversed(eps_shape), reversed(kept), strict=False)
+    paired = zip(reversed(eps_shape), reversed(kept))
     if len(eps_shape) > len(kept) or not all(n in (1, k) for n, k in paired):
         raise ValueError(f"eps has shape {tuple(eps_shape)}, but the statistics have {kept}")
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from course_lib.nn import cpu
 from course_lib.nn import functional as F
 
 torch.set_num_threads(1)
@@ -27,7 +28,7 @@ TWINS = {
 def parts(request, monkeypatch):
     """Runs a test twice: small inputs fit into one part, so that the cutting needs a smaller limit to be seen."""
     if request.param == "in parts":
-        monkeypatch.setattr(F, "BLOCK", 16)
+        monkeypatch.setattr(cpu, "BLOCK", 16)
 
 
 whole_and_in_parts = pytest.mark.usefixtures("parts")  # the test's module must know the fixture: import it too
