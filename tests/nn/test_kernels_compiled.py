@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ROWS = re.compile(r"(layer|rms)_norm (1024|2048|4096|8192|16384) ")
 
 
-@pytest.fixture(scope="module", params=[80, 90], ids=["sm_80", "sm_90"])
+@pytest.fixture(scope="module", params=[pytest.param(80, marks=pytest.mark.slow), 90], ids=["sm_80", "sm_90"])
 def launches(request):
     """One dictionary for each launch of each case; in a process of its own, since this one interprets kernels."""
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
