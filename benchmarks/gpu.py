@@ -310,7 +310,7 @@ def machine(settings):
         return f"{REHEARSAL}: {today}, a CPU, {versions}"
     query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", "--id=0"]
     driver = subprocess.run(query, capture_output=True, text=True, check=False).stdout.strip()
-    fused = f"triton {version('triton')}" if functional.fused else "no Triton, so no fused kernels"
+    fused = f"triton {version('triton')}" if functional.gpu else "no Triton, so no fused kernels"
     return f"{today}, {torch.cuda.get_device_name()}, driver {driver}, CUDA {torch.version.cuda}, {versions}, {fused}"
 
 

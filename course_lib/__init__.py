@@ -20,18 +20,15 @@ from .lrn import divisive_norm, local_response_norm, local_response_norm_backwar
 from .norms import (
     batch_norm,
     filter_response_norm,
-    filter_response_norm_tlu,
-    filter_response_norm_tlu_backward,
     group_norm,
     instance_norm,
     layer_norm,
     norm_backward,
     rms_norm,
-    tlu,
-    tlu_backward,
 )
 from .running_stats import EMA, PopulationStats, batch_norm_inference, fold_batch_norm
 from .standardize import standardize, standardize_backward
+from .tlu import filter_response_norm_tlu, filter_response_norm_tlu_backward, tlu, tlu_backward
 from .whitening import whiten, whiten_backward
 
 __all__ = [  # in the order of the chapters

@@ -3,6 +3,16 @@
 A layer is z = h @ W, h_next = activation(z), with W of shape (fan_in, fan_out):
 rows of h are samples.  For a convolution, fan_in counts in-channels times
 kernel positions, fan_out out-channels times kernel positions.
+
+Of all initializers:
+
+Args:
+    rng: numpy.random.Generator.
+    fan_in, fan_out: the width of the layer below and of this one.
+Returns:
+    W, (fan_in, fan_out).
+Raises:
+    ValueError: a width is not a positive integer.
 """
 
 from typing import NamedTuple
@@ -30,12 +40,7 @@ def constant(rng, fan_in, fan_out, *, value=0.0):
 
     Args:
         rng: not used; it makes the signature that of the others.
-        fan_in, fan_out: the width of the layer below and of this one.
         value: of every weight.
-    Returns:
-        W, (fan_in, fan_out).
-    Raises:
-        ValueError: a width is not a positive integer.
     """
     _require_fans(fan_in, fan_out)
     return np.full((fan_in, fan_out), float(value))
@@ -45,13 +50,7 @@ def normal(rng, fan_in, fan_out, *, std):
     """W ~ N(0, std**2), whatever the width.
 
     Args:
-        rng: numpy.random.Generator.
-        fan_in, fan_out: the width of the layer below and of this one.
         std: standard deviation of a weight.
-    Returns:
-        W, (fan_in, fan_out).
-    Raises:
-        ValueError: a width is not a positive integer.
     """
     _require_fans(fan_in, fan_out)
     return rng.normal(0.0, std, (fan_in, fan_out))
@@ -60,13 +59,6 @@ def normal(rng, fan_in, fan_out, *, std):
 def lecun_normal(rng, fan_in, fan_out):
     """W ~ N(0, 1 / fan_in): a linear layer keeps the variance on the way forward.
 
-    Args:
-        rng: numpy.random.Generator.
-        fan_in, fan_out: the width of the layer below and of this one.
-    Returns:
-        W, (fan_in, fan_out).
-    Raises:
-        ValueError: a width is not a positive integer.
     Source: LeCun, Bottou, Orr & Müller 1998.
     """
     _require_fans(fan_in, fan_out)
@@ -77,13 +69,7 @@ def xavier_normal(rng, fan_in, fan_out, *, gain=1.0):
     """W ~ N(0, gain**2 * 2 / (fan_in + fan_out)): a compromise between forward and backward.
 
     Args:
-        rng: numpy.random.Generator.
-        fan_in, fan_out: the width of the layer below and of this one.
         gain: a factor that makes up for the activation, such as 5/3 for tanh in torch.
-    Returns:
-        W, (fan_in, fan_out).
-    Raises:
-        ValueError: a width is not a positive integer.
     Source: Glorot & Bengio 2010, with a normal law.
     """
     _require_fans(fan_in, fan_out)
@@ -94,13 +80,7 @@ def xavier_uniform(rng, fan_in, fan_out, *, gain=1.0):
     """W ~ U(-a, a), a = gain * sqrt(6 / (fan_in + fan_out)): the variance of `xavier_normal`.
 
     Args:
-        rng: numpy.random.Generator.
-        fan_in, fan_out: the width of the layer below and of this one.
         gain: a factor that makes up for the activation, such as 5/3 for tanh in torch.
-    Returns:
-        W, (fan_in, fan_out).
-    Raises:
-        ValueError: a width is not a positive integer.
     Source: Glorot & Bengio 2010, Eq. 16.
     """
     _require_fans(fan_in, fan_out)
@@ -112,13 +92,7 @@ def he_normal(rng, fan_in, fan_out, *, negative_slope=0.0):
     """W ~ N(0, 2 / ((1 + a**2) * fan_in)): makes up for the half that a ReLU throws away.
 
     Args:
-        rng: numpy.random.Generator.
-        fan_in, fan_out: the width of the layer below and of this one.
         negative_slope: a, that of a leaky ReLU.
-    Returns:
-        W, (fan_in, fan_out).
-    Raises:
-        ValueError: a width is not a positive integer.
     Source: He, Zhang, Ren & Sun 2015, section 2.2.
     """
     _require_fans(fan_in, fan_out)
@@ -129,13 +103,7 @@ def he_uniform(rng, fan_in, fan_out, *, negative_slope=0.0):
     """W ~ U(-b, b), b = sqrt(6 / ((1 + a**2) * fan_in)): the variance of `he_normal`.
 
     Args:
-        rng: numpy.random.Generator.
-        fan_in, fan_out: the width of the layer below and of this one.
         negative_slope: a, that of a leaky ReLU.
-    Returns:
-        W, (fan_in, fan_out).
-    Raises:
-        ValueError: a width is not a positive integer.
     Source: He, Zhang, Ren & Sun 2015, section 2.2, with a uniform law.
     """
     _require_fans(fan_in, fan_out)
@@ -150,13 +118,7 @@ def orthogonal(rng, fan_in, fan_out, *, gain=1.0):
     if fan_out is smaller, else rows.
 
     Args:
-        rng: numpy.random.Generator.
-        fan_in, fan_out: the width of the layer below and of this one.
         gain: all singular values.
-    Returns:
-        W, (fan_in, fan_out).
-    Raises:
-        ValueError: a width is not a positive integer.
     Source: Saxe, McClelland & Ganguli 2014.
     """
     _require_fans(fan_in, fan_out)

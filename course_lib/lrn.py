@@ -10,8 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .norms import at_least_2d
-from .standardize import require_floating
+from . import checks
 from .sums import widen
 
 BLOCK = 65536  # entries worked on at once: a few arrays of 256 kB stay in the cache of a core
@@ -55,12 +54,10 @@ def local_response_norm(x, *, size=5, k=2.0, alpha=1e-4, beta=0.75):
             k or alpha is negative.
     Source: Krizhevsky, Sutskever & Hinton 2012, section 3.3.
     """
-    x = at_least_2d(x)
-    require_floating(x=x)
-    if not isinstance(size, (int, np.integer)) or size < 1:
-        raise ValueError(f"size is the number of channels in the window, an integer of 1 or more; got {size}")
-    if not (k >= 0 and alpha >= 0):
-        raise ValueError(f"k and alpha must be 0 or more, got k = {k} and alpha = {alpha}")
+    x = np.asarray(x)
+    checks.channels(x.shape)
+    checks.floating(x=x)
+    checks.window(size, k, alpha)
     wide = widen(x)
     y, t = np.empty_like(wide), np.empty_like(wide)
     for some in _blocks(wide):
@@ -89,9 +86,8 @@ def local_response_norm_backward(dy, cache):
     Source: own derivation.
     """
     x, t, size, alpha, beta, dtype = cache
-    require_floating(dy=dy)
-    if dy.shape != x.shape:
-        raise ValueError(f"dy has shape {dy.shape}, but y had {x.shape}")
+    checks.floating(dy=dy)
+    checks.same_shape("dy", dy.shape, "y", x.shape)
     dx = np.empty_like(x)
     for some in _blocks(x):
         direct = dy[some] * _inverse_power(t[some], beta)
@@ -122,8 +118,9 @@ def divisive_norm(x, weights, *, sigma, exponent=2.0):
             (C, C), or sigma is negative.
     Source: Carandini & Heeger 2012, Eq. 10; Heeger 1992 for n = 2.
     """
-    x, weights = at_least_2d(x), np.asarray(weights)
-    require_floating(x=x, weights=weights)
+    x, weights = np.asarray(x), np.asarray(weights)
+    checks.channels(x.shape)
+    checks.floating(x=x, weights=weights)
     channels = x.shape[1]
     if weights.shape != (channels, channels):
         raise ValueError(f"weights has shape {weights.shape}; x of shape {x.shape} needs {(channels, channels)}")

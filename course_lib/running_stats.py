@@ -9,13 +9,10 @@ come from somewhere else.  Two collectors, one interface:
     EMA                a constant, such as 0.1             while training, weights moving
 """
 
-from math import prod
-
 import numpy as np
 
-from .norms import at_least_2d
-from .standardize import require_floating
-from .sums import mean, short_buffers, total, widen
+from . import checks
+from .sums import centered, short_buffers, total, widen
 
 
 class _RunningStats:
@@ -35,7 +32,9 @@ class _RunningStats:
             ValueError: x has another number of channels than before, or one
                 value per channel.
         """
-        x = at_least_2d(x)
+        x = np.asarray(x)
+        checks.channels(x.shape)
+        checks.floating(x=x)
         self._require_batch(x)
         if x.size == 0:
             return
@@ -45,7 +44,6 @@ class _RunningStats:
         self.var = (1 - weight) * self.var + weight * var_of_batch
 
     def _require_batch(self, x):
-        require_floating(x=x)
         if self.batches and x.shape[1] != len(self.mean):
             raise ValueError(f"x has {x.shape[1]} channels; the batches before had {len(self.mean)}")
         if x.size and x.size == x.shape[1]:
@@ -125,9 +123,12 @@ def batch_norm_inference(x, gamma, beta, mean, var, *, eps=1e-5):
         ValueError: one of the four is not (C,), or var or eps is negative.
     Source: Ioffe & Szegedy 2015, Algorithm 2, line 11.
     """
-    x = at_least_2d(x)
-    require_floating(x=x)
-    scale, beta, mean = _affine(gamma, beta, mean, var, eps, x.shape[1], "x", x.shape)
+    x = np.asarray(x)
+    checks.channels(x.shape)
+    checks.floating(x=x)
+    gamma, beta, mean, var = (np.asarray(p, dtype=np.float64) for p in (gamma, beta, mean, var))
+    checks.parameters(x.shape, (1,), gamma=gamma, beta=beta, mean=mean, var=var)
+    scale = _scale(gamma, var, eps)
     wide = widen(x)
     per_channel = (x.shape[1], *[1] * (x.ndim - 2))
     near = mean.astype(wide.dtype)
@@ -159,41 +160,31 @@ def fold_batch_norm(weight, bias, gamma, beta, mean, var, *, eps=1e-5):
     Source: Ioffe & Szegedy 2015, Algorithm 2, line 11, put into the layer before.
     """
     weight = np.asarray(weight)
-    require_floating(weight=weight)
+    checks.floating(weight=weight)
     if weight.ndim < 2:
         raise ValueError(f"weight has shape {weight.shape}; it needs (out, in) or (out, in, *k)")
     out = len(weight)
-    scale, beta, mean = _affine(gamma, beta, mean, var, eps, out, "weight", weight.shape)
-    bias = np.zeros(out) if bias is None else np.asarray(bias)
-    _require_shape(out, "weight", weight.shape, bias=bias)
+    bias = np.zeros(out) if bias is None else bias
+    gamma, beta, mean, var, bias = (np.asarray(p, dtype=np.float64) for p in (gamma, beta, mean, var, bias))
+    for name, p in {"gamma": gamma, "beta": beta, "mean": mean, "var": var, "bias": bias}.items():
+        if p.shape != (out,):
+            raise ValueError(f"{name} has shape {p.shape}; weight of shape {weight.shape} needs {(out,)}")
+    scale = _scale(gamma, var, eps)
     folded = weight * scale.reshape(out, *[1] * (weight.ndim - 1))
     return folded.astype(weight.dtype), (scale * (bias - mean) + beta).astype(weight.dtype)
 
 
 def _moments(x):
-    """Mean and unbiased variance of each channel, (C,) in float64, centred twice as in `standardize`."""
+    """Mean and unbiased variance of each channel, (C,) in float64."""
     axes = (0, *range(2, x.ndim))
-    count = prod(x.shape[axis] for axis in axes)
-    wide = widen(x)
-    first = mean(wide, axes)
-    with short_buffers():
-        x_centered = wide - first
-        rest = total(x_centered, axes) / count
-        x_centered -= rest
-    var = total(x_centered, axes, times=x_centered) / (count - 1)
-    return (first + rest).ravel(), var.ravel()
+    x_centered, mean = centered(widen(x), axes)
+    var = total(x_centered, axes, times=x_centered) / (x.size // x.shape[1] - 1)
+    return mean.ravel(), var.ravel()
 
 
-def _affine(gamma, beta, mean, var, eps, channels, name, shape):
-    """scale, beta and mean in float64, from statistics that fit."""
-    gamma, beta, mean, var = (np.asarray(p, dtype=np.float64) for p in (gamma, beta, mean, var))
-    _require_shape(channels, name, shape, gamma=gamma, beta=beta, mean=mean, var=var)
-    if np.any(var < 0) or not eps >= 0:
-        raise ValueError(f"var and eps must be 0 or more, got a var of {np.min(var):.4g} and eps = {eps}")
-    return gamma / np.sqrt(var + eps), beta, mean
-
-
-def _require_shape(channels, name, shape, **parameters):
-    for parameter, value in parameters.items():
-        if value.shape != (channels,):
-            raise ValueError(f"{parameter} has shape {value.shape}; {name} of shape {shape} needs {(channels,)}")
+def _scale(gamma, var, eps):
+    """What batch norm with given statistics multiplies by."""
+    checks.not_negative(eps)
+    if np.any(var < 0):
+        raise ValueError(f"var must be 0 or more, got {np.min(var):.4g}")
+    return gamma / np.sqrt(var + eps)

@@ -4,13 +4,12 @@ Pick the axes whose entries share statistics, remove their mean, divide by their
 standard deviation.  A layer is a choice of axes; `norms.py` chooses.
 """
 
-from math import prod
 from typing import NamedTuple
 
 import numpy as np
-from numpy.lib.array_utils import normalize_axis_tuple
 
-from .sums import mean, short_buffers, widen
+from . import checks
+from .sums import centered, mean, short_buffers, widen
 
 
 class StandardizeCache(NamedTuple):
@@ -52,15 +51,15 @@ def standardize(x, axes, *, center=True, eps=1e-5):
     Source: Ioffe & Szegedy 2015, Algorithm 1; Wu & He 2018, Eq. 1 and 2.
     """
     x = np.asarray(x)
-    require_floating(x=x)
-    axes = tuple(sorted(normalize_axis_tuple(axes, x.ndim)))
-    _require_statistics(x, axes, center, eps)
+    checks.floating(x=x)
+    axes = checks.axes_of(x.shape, axes)
+    checks.eps_fits(np.shape(eps), x.shape, axes)
+    checks.not_negative(np.min(eps, initial=0))
+    if center:
+        checks.statistics(x.shape, axes)
     wide = widen(x)
     with short_buffers():
-        x_centered = wide
-        if center:
-            x_centered = wide - mean(wide, axes)
-            x_centered -= mean(x_centered, axes)
+        x_centered = centered(wide, axes)[0] if center else wide
         var = mean(x_centered, axes, times=x_centered)
         inv_std = 1 / np.sqrt(var + eps, dtype=wide.dtype)
         x_hat = np.multiply(x_centered, inv_std, out=x_centered if center else None)
@@ -87,9 +86,8 @@ def standardize_backward(dx_hat, cache):
     Source: Ioffe & Szegedy 2015, section 3: their chain-rule lines, put together.
     """
     x_hat, inv_std, axes, center = cache
-    require_floating(dx_hat=dx_hat)
-    if dx_hat.shape != x_hat.shape:
-        raise ValueError(f"dx_hat has shape {dx_hat.shape}, but x_hat had {x_hat.shape}")
+    checks.floating(dx_hat=dx_hat)
+    checks.same_shape("dx_hat", dx_hat.shape, "x_hat", x_hat.shape)
     wide = dx_hat.astype(x_hat.dtype, copy=False)
     with short_buffers():
         dx = x_hat * -mean(wide, axes, times=x_hat)
@@ -98,20 +96,3 @@ def standardize_backward(dx_hat, cache):
             dx -= mean(wide, axes)
         dx *= inv_std
     return dx.astype(dx_hat.dtype, copy=False)
-
-
-def require_floating(**arrays):
-    """Refuse integers, in which a mean or a gradient would be cut off; the keywords name the arrays."""
-    for name, a in arrays.items():
-        if not np.issubdtype(a.dtype, np.floating):
-            raise TypeError(f"{name} is {a.dtype}; normalization needs a floating type")
-
-
-def _require_statistics(x, axes, center, eps):
-    kept = tuple(1 if axis in axes else n for axis, n in enumerate(x.shape))
-    if np.broadcast_shapes(kept, np.shape(eps)) != kept:
-        raise ValueError(f"eps has shape {np.shape(eps)}, but the statistics have {kept}")
-    if not np.all(np.asarray(eps) >= 0):
-        raise ValueError(f"eps must be 0 or more, got {eps}")
-    if center and x.size and prod(x.shape[axis] for axis in axes) == 1:
-        raise ValueError(f"x of shape {x.shape} has 1 value per slice along axes {axes}; a variance needs 2 or more")

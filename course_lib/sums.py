@@ -46,6 +46,20 @@ def total(a, axes, *, times=None):
     return parts.sum(axis=(0, *rest), dtype=np.float64).reshape(kept)
 
 
+def centered(a, axes):
+    """`a` less its mean over `axes`, and that mean in float64.
+
+    The mean is removed twice: a float32 mean near 10,000 is rounded by up to
+    0.0005, and the second pass removes what the first one left.
+    """
+    first = mean(a, axes)
+    with short_buffers():
+        a_centered = a - first
+        rest = total(a_centered, axes) / max(prod(a.shape[axis] for axis in axes), 1)
+        a_centered -= rest.astype(a.dtype)
+    return a_centered, first + rest
+
+
 def _along_rows(a, times, axes):
     lead = next(k for k in range(a.ndim) if all(axis in axes for axis in range(k, a.ndim)))
     a = a.reshape(*a.shape[:lead], -1)

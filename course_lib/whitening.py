@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .standardize import require_floating
-from .sums import mean
+from . import checks
+from .sums import centered, mean
 
 
 class WhiteningCache(NamedTuple):
@@ -48,17 +48,18 @@ def whiten(x, *, method="zca", eps=0.0):
     Source: Kessy, Lewin & Strimmer 2018, who factor S^-1, not S, for Cholesky.
     """
     x = np.asarray(x)
-    _require_samples(x, method, eps)
+    checks.floating(x=x)
+    checks.samples(x.shape)
+    checks.method(method, _METHODS)
+    checks.not_negative(eps)
     n, d = x.shape
-    wide = x.astype(np.float64)
-    x_centered = wide - mean(wide, (0,))
-    x_centered -= mean(x_centered, (0,))
+    x_centered, _ = centered(x.astype(np.float64), (0,))
     with np.errstate(invalid="ignore"):  # a batch of 0 has covariance 0 / 0
         cov = x_centered.T @ x_centered / n + eps * np.eye(d)
     if np.isnan(cov).any():
         to_z = rotation = share = np.full((d, d), np.nan)
     else:
-        _require_full_rank(cov, n)
+        checks.full_rank(np.linalg.matrix_rank(cov), n, d)
         to_z, rotation, share = _METHODS[method](cov)
     z = x_centered @ to_z
     return (z @ rotation).astype(x.dtype), WhiteningCache(z, to_z, rotation, share)
@@ -92,12 +93,9 @@ def whiten_backward(dy, cache):
     Source: own derivation; Huang et al. 2018 train through ZCA, by way of the eigenvectors.
     """
     z, to_z, rotation, share = cache
-    require_floating(dy=dy)
-    if dy.shape != z.shape:
-        raise ValueError(f"dy has shape {dy.shape}, but y had {z.shape}")
-    if np.isinf(share).any():
-        i, j = np.argwhere(np.isinf(share))[0]
-        raise ValueError(f"principal components {i} and {j} have the same variance: pca has no gradient, zca has one")
+    checks.floating(dy=dy)
+    checks.same_shape("dy", dy.shape, "y", z.shape)
+    checks.no_tie(np.argwhere(np.isinf(share)))
     dz = dy.astype(np.float64) @ rotation.T
     overlap = share * (z.T @ dz) / len(z)
     dx = (dz - mean(dz, (0,)) - z @ (overlap + overlap.T)) @ to_z.T
@@ -134,24 +132,3 @@ def _principal_axes(cov):
     var, u = var[::-1], u[:, ::-1]
     largest = np.argmax(np.abs(u), axis=0)
     return np.sqrt(var), u * np.sign(u[largest, np.arange(len(var))])
-
-
-def _require_samples(x, method, eps):
-    require_floating(x=x)
-    if x.ndim != 2 or x.shape[1] == 0:
-        raise ValueError(f"x has shape {x.shape}; whitening needs rows of samples, (N, D)")
-    if len(x) == 1:
-        raise ValueError(f"x of shape {x.shape} has 1 sample; a covariance needs 2 or more")
-    if method not in _METHODS:
-        raise ValueError(f"method is {method!r}; choose one of {', '.join(_METHODS)}")
-    if not eps >= 0:
-        raise ValueError(f"eps must be 0 or more, got {eps}")
-
-
-def _require_full_rank(cov, n):
-    d, rank = len(cov), np.linalg.matrix_rank(cov)
-    if rank < d:
-        raise ValueError(
-            f"the covariance of {n} samples with {d} features has rank {rank}; "
-            f"whitening needs rank {d}: take more samples, or an eps above 0"
-        )

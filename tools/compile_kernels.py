@@ -2,8 +2,8 @@
 
     python tools/compile_kernels.py [80 90]
 
-Each layer runs once with stand-ins for the kernels, which note what `fused.py`
-launches; then Triton compiles those launches for the given architectures.  The
+Each layer runs once with stand-ins for the kernels, which note what is launched;
+then Triton compiles those launches for the given architectures.  The
 table holds registers per thread, bytes of stack (spilled registers), and the
 widest and narrowest access to x and y.  `tests/nn/test_kernels_compiled.py` sets
 limits to it.
@@ -23,7 +23,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from course_lib.nn import functional as F
-from course_lib.nn import fused, kernels
+from course_lib.nn.gpu import columns, operators, rows, windows
 
 NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 TOOLS = Path(triton.__file__).parent / "backends/nvidia/bin"
@@ -44,21 +44,20 @@ class Recorder:
 
 def launches_of(layer, *tensors):
     """What a forward and a backward pass launch.  The kernels do not run, so large tensors cost nothing."""
-    launches, real, devices = [], {}, fused.DEVICES
-    for name, value in vars(kernels).items():
-        if isinstance(value, triton.JITFunction):
-            real[name] = value
+    launches, devices = [], operators.DEVICES
+    real = [(module, name, value) for module in (rows, columns, windows) for name, value in vars(module).items()
+            if isinstance(value, triton.JITFunction)]
     try:
-        fused.DEVICES = {"cpu"}
-        for name, kernel in real.items():
-            setattr(kernels, name, Recorder(kernel, launches))
+        operators.DEVICES = {"cpu"}
+        for module, name, kernel in real:
+            setattr(module, name, Recorder(kernel, launches))
         leaves = [t.requires_grad_() for t in tensors]
         y = layer(*leaves)
         torch.autograd.grad(y, leaves, torch.empty_like(y))
     finally:
-        fused.DEVICES = devices
-        for name, kernel in real.items():
-            setattr(kernels, name, kernel)
+        operators.DEVICES = devices
+        for module, name, kernel in real:
+            setattr(module, name, kernel)
     return launches
 
 
@@ -90,7 +89,7 @@ def compiled(kernel, given, num_warps, arch):
             "accesses": {a: accesses.count(a) for a in sorted(set(accesses))}}
 
 
-def rows(layer, d, dtype):
+def long_rows(layer, d, dtype):
     """Layer norm or RMS norm of rows of d features, with float32 parameters."""
     params = [torch.empty(d) for _ in range(2 if layer == "layer_norm" else 1)]
     return launches_of(getattr(F, layer), torch.empty((4096, d), dtype=dtype), *params)
@@ -114,9 +113,9 @@ def cases():
     """Name and launches: rows of many lengths, and each layer of images in the shapes that take different kernels."""
     for dtype in (torch.float32, torch.bfloat16):
         for d in (1024, 2048, 4096, 8192, 16384):
-            yield f"layer_norm {d} {NAMES[dtype]}", rows("layer_norm", d, dtype)
-        yield f"rms_norm 16384 {NAMES[dtype]}", rows("rms_norm", 16384, dtype)
-    yield "layer_norm 40000 bf16", rows("layer_norm", 40000, torch.bfloat16)
+            yield f"layer_norm {d} {NAMES[dtype]}", long_rows("layer_norm", d, dtype)
+        yield f"rms_norm 16384 {NAMES[dtype]}", long_rows("rms_norm", 16384, dtype)
+    yield "layer_norm 40000 bf16", long_rows("layer_norm", 40000, torch.bfloat16)
     large, small, last = (2, 256, 112, 112), (4, 512, 14, 14), torch.channels_last
     for layer in ("batch_norm", "batch_norm_inference", "group_norm", "local_response_norm"):
         yield f"{layer} large fp32", images(layer, large, torch.float32)

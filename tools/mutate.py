@@ -29,6 +29,8 @@ CORE = ("test_standardize", "test_norms", "test_sums", "test_bad_input", "test_a
 TESTS = {
     "standardize": CORE,
     "norms": ("test_norms", "test_bad_input", "test_accuracy", "test_properties"),
+    "tlu": ("test_norms", "test_bad_input"),
+    "checks": ("test_bad_input", "test_checks"),
     "sums": ("test_sums", "test_norms", "test_accuracy"),
     "lrn": ("test_lrn",),
     "running_stats": ("test_running_stats",),

@@ -8,7 +8,7 @@ import sys
 import torch
 
 from course_lib.nn import functional as F
-from course_lib.nn import fused
+from course_lib.nn.gpu import rows, view
 
 ROWS, IMAGES = (13, 1000), (3, 10, 5, 7)
 LAYERS = [
@@ -32,9 +32,10 @@ def run(layer, shape, params, length, dtype, memory_format):
 def main():
     if not torch.cuda.is_available():
         sys.exit("torch sees no GPU here")
-    for limits in ({}, {"CHUNK": 0}, {"TILE": 0, "TILE_BACKWARD": 0, "PART": 64}):  # the last hides the others
-        for name, limit in limits.items():
-            setattr(fused, name, limit)
+    for limits in ([], [(rows, "CHUNK", 0)],
+                   [(view, "TILE", 0), (view, "TILE_BACKWARD", 0), (view, "PART", 64)]):  # the last hides the others
+        for module, name, limit in limits:
+            setattr(module, name, limit)
         for case in LAYERS:
             for memory_format in (torch.contiguous_format, torch.channels_last):
                 for dtype in (torch.float32, torch.bfloat16):

@@ -7,24 +7,27 @@ own classes keep the parameters and the buffers; only `forward` is ours.
 import torch
 from torch import nn
 
+from .. import checks
 from . import functional as F
+from .over import BATCH, MAP, Over
 
 
-class _BatchNorm:
-    """The forward of batch norm for any number of spatial axes; torch's conventions for the running statistics."""
+class BatchNorm:
+    """What all classes of batch norm share: forward for any number of spatial axes, running statistics as torch's."""
 
     def forward(self, x):
         self._check_input_dim(x)
-        _require_channels(x, self.num_features, "BatchNorm")
+        require_channels(x, self.num_features, "BatchNorm")
         if not self.training and self.running_mean is not None:
             return F.batch_norm_inference(x, self.weight, self.bias, self.running_mean, self.running_var, eps=self.eps)
-        _require_positive(self.eps)
-        y, mean, var = F.norm(x, self.weight, self.bias, axes=(0, *range(2, x.ndim)), eps=self.eps)
+        require_positive(self.eps)
+        y, mean, var = F.norm(x, self.weight, self.bias, over=BATCH, eps=self.eps)
         if self.training and self.track_running_stats:
-            self._track(mean, var, x.numel() // max(1, x.shape[1]))
+            self.track(mean, var, x.numel() // max(1, x.shape[1]))
         return y
 
-    def _track(self, mean, var, count):
+    def track(self, mean, var, count):
+        """Blend the statistics of a batch, of `count` values a channel, into the running ones."""
         if self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
         if count:
@@ -33,15 +36,15 @@ class _BatchNorm:
             _blend(self.running_var, var * count / (count - 1), new_weight)
 
 
-class BatchNorm1d(_BatchNorm, nn.BatchNorm1d):
+class BatchNorm1d(BatchNorm, nn.BatchNorm1d):
     """Batch norm of (N, C) or (N, C, L); `torch.nn.BatchNorm1d`."""
 
 
-class BatchNorm2d(_BatchNorm, nn.BatchNorm2d):
+class BatchNorm2d(BatchNorm, nn.BatchNorm2d):
     """Batch norm of (N, C, H, W); `torch.nn.BatchNorm2d`."""
 
 
-class BatchNorm3d(_BatchNorm, nn.BatchNorm3d):
+class BatchNorm3d(BatchNorm, nn.BatchNorm3d):
     """Batch norm of (N, C, D, H, W); `torch.nn.BatchNorm3d`."""
 
 
@@ -51,7 +54,7 @@ class _InstanceNorm:
     def _apply_instance_norm(self, x):
         if not self.training and self.track_running_stats:
             return F.batch_norm_inference(x, self.weight, self.bias, self.running_mean, self.running_var, eps=self.eps)
-        y, mean, var = F.norm(x, self.weight, self.bias, axes=tuple(range(2, x.ndim)), eps=self.eps)
+        y, mean, var = F.norm(x, self.weight, self.bias, over=MAP, eps=self.eps)
         if self.running_mean is not None and x.numel():
             count, new_weight = x[0, 0].numel(), self.momentum or 0.0
             _blend(self.running_mean, mean.mean(0), new_weight)
@@ -75,17 +78,15 @@ class LayerNorm(nn.LayerNorm):
     """Layer norm over the last axes; `torch.nn.LayerNorm`."""
 
     def forward(self, x):
-        last = _require_last(x, self.normalized_shape)
-        return F.norm(x, self.weight, self.bias, axes=last, param_axes=last, eps=self.eps)[0]
+        return F.norm(x, self.weight, self.bias, over=_last(x, self.normalized_shape), eps=self.eps)[0]
 
 
 class RMSNorm(nn.RMSNorm):
     """RMS norm over the last axes; `torch.nn.RMSNorm`, whose eps of None is the machine epsilon of the computation."""
 
     def forward(self, x):
-        last = _require_last(x, self.normalized_shape)
         eps = torch.finfo(torch.promote_types(x.dtype, torch.float32)).eps if self.eps is None else self.eps
-        return F.norm(x, self.weight, None, axes=last, param_axes=last, center=False, eps=eps)[0]
+        return F.norm(x, self.weight, None, over=_last(x, self.normalized_shape), center=False, eps=eps)[0]
 
 
 class GroupNorm(nn.GroupNorm):
@@ -93,15 +94,14 @@ class GroupNorm(nn.GroupNorm):
 
     def __init__(self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True,
                  device=None, dtype=None, *, bias: bool = True) -> None:
-        F.require_groups(num_groups, num_channels, "num_groups")
+        checks.groups(num_groups, num_channels, "num_groups")
         super().__init__(num_groups, num_channels, eps, affine, device, dtype)
         if not bias:  # here, because older versions of torch do not know the argument
             self.register_parameter("bias", None)
 
     def forward(self, x):
-        _require_channels(x, self.num_channels, "GroupNorm")
-        axes = tuple(range(2, x.ndim + 1))
-        return F.norm(x, self.weight, self.bias, axes=axes, groups=self.num_groups, eps=self.eps)[0]
+        require_channels(x, self.num_channels, "GroupNorm")
+        return F.group_norm(x, self.weight, self.bias, groups=self.num_groups, eps=self.eps)
 
 
 class FilterResponseNorm(nn.Module):
@@ -130,7 +130,7 @@ class FilterResponseNorm(nn.Module):
             nn.init.constant_(self.eps_l, 1e-4)
 
     def forward(self, x):
-        _require_channels(x, self.num_features, type(self).__name__)
+        require_channels(x, self.num_features, type(self).__name__)
         return F.filter_response_norm(x, self.weight, self.bias, eps=self._eps())
 
     def _eps(self):
@@ -155,7 +155,7 @@ class FilterResponseNormTLU(FilterResponseNorm):
         nn.init.zeros_(self.tau)
 
     def forward(self, x):
-        _require_channels(x, self.num_features, type(self).__name__)
+        require_channels(x, self.num_features, type(self).__name__)
         return F.filter_response_norm_tlu(x, self.weight, self.bias, self.tau, eps=self._eps())
 
 
@@ -171,7 +171,7 @@ class TLU(nn.Module):
         self.tau = nn.Parameter(torch.zeros(num_features, device=device, dtype=dtype))
 
     def forward(self, x):
-        _require_channels(x, self.num_features, type(self).__name__)
+        require_channels(x, self.num_features, type(self).__name__)
         return F.tlu(x, self.tau)
 
     def extra_repr(self):
@@ -184,7 +184,7 @@ class LocalResponseNorm(nn.LocalResponseNorm):
     def forward(self, x):
         if x.ndim < 3:
             raise ValueError(f"expected 3D or higher dimensionality input (got {x.ndim}D input)")
-        F.require_window(self.size)
+        checks.window(self.size, self.k, self.alpha)
         return F.local_response_norm(x, size=self.size, k=self.k, alpha=self.alpha / self.size, beta=self.beta)
 
 
@@ -218,7 +218,7 @@ class ZCAWhitening(nn.Module):
             self.register_buffer("num_batches_tracked", torch.tensor(0, device=device))
 
     def forward(self, x):
-        _require_channels(x, self.num_features, type(self).__name__)
+        require_channels(x, self.num_features, type(self).__name__)
         rows = x.movedim(1, -1).reshape(-1, self.num_features)
         if self.training or not self.track_running_stats:
             y, mean, cov = F.whiten_with_moments(rows, eps=self.eps)
@@ -247,19 +247,21 @@ def _blend(running, new, new_weight):
     running.mul_(1 - new_weight).add_(new_weight * new.reshape(running.shape))
 
 
-def _require_channels(x, channels, name):
+def require_channels(x, channels, name):
+    """x has the channels of the layer."""
     if x.ndim < 2:
         raise ValueError(f"expected at least 2D input (got {x.ndim}D input)")
     if x.shape[1] != channels:
         raise ValueError(f"x has {x.shape[1]} channels; this {name} has {channels}")
 
 
-def _require_last(x, normalized_shape):
-    if tuple(x.shape[x.ndim - len(normalized_shape):]) != normalized_shape:
-        raise ValueError(f"x of shape {tuple(x.shape)} does not end in normalized_shape {normalized_shape}")
-    return tuple(range(x.ndim - len(normalized_shape), x.ndim))
-
-
-def _require_positive(eps):
+def require_positive(eps):
+    """torch's batch norm refuses an eps of 0 in training, and so does ours."""
     if not eps > 0:
         raise ValueError(f"batch_norm eps must be positive during training, but got {eps}")
+
+
+def _last(x, normalized_shape):
+    if tuple(x.shape[x.ndim - len(normalized_shape):]) != normalized_shape:
+        raise ValueError(f"x of shape {tuple(x.shape)} does not end in normalized_shape {normalized_shape}")
+    return Over("last", len(normalized_shape))

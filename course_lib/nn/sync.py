@@ -17,15 +17,17 @@ import torch.distributed as dist
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from . import functional as F
-from .modules import _BatchNorm, _require_channels, _require_positive
+from .. import checks
+from .functional import require_parameters
+from .lines import per_channel, wide
+from .modules import BatchNorm, require_channels, require_positive
 
 __all__ = ["SyncBatchNorm", "convert_sync_batchnorm"]
 
 TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
-class SyncBatchNorm(_BatchNorm, nn.modules.batchnorm._BatchNorm):
+class SyncBatchNorm(BatchNorm, nn.modules.batchnorm._BatchNorm):
     """Batch norm of (N, C, *S) over the batches of all ranks of a process group; `torch.nn.SyncBatchNorm`.
 
     On any device that the group serves, CPUs (gloo) too.  Batches may differ
@@ -63,22 +65,22 @@ class SyncBatchNorm(_BatchNorm, nn.modules.batchnorm._BatchNorm):
         self.process_group = process_group
 
     def _check_input_dim(self, x):
-        _require_channels(x, self.num_features, "SyncBatchNorm")
+        require_channels(x, self.num_features, "SyncBatchNorm")
 
     def forward(self, x):
         group = self._group()
         if group is None:
             return super().forward(x)
         self._check_input_dim(x)
-        _require_positive(self.eps)
-        F._require_floating(x)
-        F._require_shape(x, (1,), weight=self.weight, bias=self.bias)
+        require_positive(self.eps)
+        checks.floating(x=x)
+        require_parameters(x, (1,), weight=self.weight, bias=self.bias)
         if not self._compared:
             _require_agreement(x, group)
             self._compared = True
         y, mean, var, count = SyncNorm.apply(x, self.weight, self.bias, self.eps, group)
         if self.track_running_stats:
-            self._track(mean, var, count)
+            self.track(mean, var, count)
         return y
 
     def _group(self):
@@ -130,7 +132,7 @@ def _converted(layer, process_group):
 
 
 class SyncNorm(torch.autograd.Function):
-    """`functional.Norm` over N and *S of all ranks; gamma and beta are (C,) or None.
+    """`lines.Norm` over N and *S of all ranks; gamma and beta are (C,) or None.
 
     Mean and biased variance in float64, and the number of values per channel,
     come out as well, for running statistics.
@@ -145,7 +147,7 @@ class SyncNorm(torch.autograd.Function):
             raise ValueError(f"x of shape {tuple(x.shape)} has 1 value per channel on all {len(rows)} ranks together; "
                              "a variance needs 2 or more")
         mu, rest, var = _merge(rows[:, :1], *rows[:, 1:].chunk(3, 1))
-        hi = mu.to(F._wide(x))
+        hi = mu.to(wide(x))
         lo = (mu - hi + rest).to(hi.dtype)
         inv_std = torch.rsqrt(var + eps).to(hi.dtype)
         mean = mu + rest
@@ -164,7 +166,7 @@ class SyncNorm(torch.autograd.Function):
             means = (rows.sum(0) / max(1, ctx.count)).to(hi.dtype).chunk(2)
             dx = _input_gradient(x, dy, gamma, hi, lo, inv_std, *means)
         dbeta, dgamma = sums[0], sums[1] * inv_std
-        return dx, F._like(dgamma, gamma), F._like(dbeta, beta), None, None
+        return dx, _like(dgamma, gamma), _like(dbeta, beta), None, None
 
 
 def _merge(counts, mu, rest, m2):
@@ -179,7 +181,7 @@ def _merge(counts, mu, rest, m2):
 def _moments(x):
     """The mean of each channel as mu + rest, and M2, the sum of squares around it; (C,) each."""
     axes, count = _shared(x), max(1, x.numel() // max(1, x.shape[1]))
-    x = x.to(F._wide(x))
+    x = x.to(wide(x))
     mu = x.sum(axes) / count
     x_centered = x - _column(mu, x)
     rest = x_centered.sum(axes) / count  # what the rounding of mu has left
@@ -214,7 +216,11 @@ def _shared(x):
 
 
 def _column(a, x):
-    return F._broadcast(a, x.ndim, (1,))
+    return per_channel(a, x.ndim)
+
+
+def _like(gradient, parameter):
+    return None if parameter is None else gradient.to(parameter.dtype)
 
 
 def _gather(mine, group, what):
@@ -234,7 +240,7 @@ def _require_agreement(x, group):
     """Compare channels and types: with rows of two lengths, gloo aborts one process and gives another wrong numbers."""
     mine = x.new_tensor([x.shape[1], TYPES.index(x.dtype)], dtype=torch.float64)
     rows = _gather(mine, group, "the number of channels and the type of x").int().tolist()
-    seen = [f"{channels} channels of {F._name(TYPES[kind])}" for channels, kind in rows]
+    seen = [f"{channels} channels of {checks.type_name(TYPES[kind])}" for channels, kind in rows]
     if len(set(seen)) > 1:
         ranks = dist.get_process_group_ranks(group)
         words = ", ".join(f"rank {ranks[seen.index(each)]} has {each}" for each in dict.fromkeys(seen))

@@ -233,6 +233,12 @@ def test_filter_response_norm_with_tlu_equals_loops(shape, learned):
         np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-12)  # sums of up to 24 terms, in another order
 
 
+def test_filter_response_norm_with_tlu_has_the_eps_of_the_one_without():
+    x, one = np.full((1, 1, 2), 1e-3), np.ones(1)  # so small that eps counts
+    z, _ = ours.filter_response_norm_tlu(x, one, one, -one)
+    assert np.array_equal(z, ours.filter_response_norm(x, one, one)[0])
+
+
 def test_tlu_equals_a_shifted_relu():
     """z = relu(y - tau) + tau, the form that the paper gives beside max(y, tau)."""
     rng = np.random.default_rng(0)

@@ -31,7 +31,7 @@ NUMPY_ONLY = {"divisive_norm", "fold_batch_norm"}
 def layer_names():
     """Public functions of the NumPy half that map x to y: the layers, not their gradients and not the tools."""
     found = {name: getattr(ours, name) for name in ours.__all__}
-    modules = {"standardize", "norms", "whitening", "lrn", "running_stats"}
+    modules = {"standardize", "norms", "tlu", "whitening", "lrn", "running_stats"}
     return {name for name, value in found.items() if inspect.isfunction(value) and not name.endswith("_backward")
             and value.__module__.rpartition(".")[2] in modules} - NUMPY_ONLY
 
@@ -49,6 +49,52 @@ def test_functional_signature_is_the_numpy_signature(name):
 @pytest.mark.parametrize("name", sorted(F.__all__))
 def test_functional_docstring_opens_with_its_numpy_original(name):
     assert getattr(F, name).__doc__.startswith(f"Mirrors `course_lib.{name}`")
+
+
+REFUSED = {  # what both halves refuse: m is one of them, a makes its arrays
+    "channel axis": lambda m, a: m.batch_norm(a(4), a(4), a(4)),
+    "channel axis, tlu": lambda m, a: m.tlu(a(4), a(4)),
+    "channel axis, windows": lambda m, a: m.local_response_norm(a(4)),
+    "type of x": lambda m, a: m.batch_norm(a(2, 4, dtype=int), a(4), a(4)),
+    "type of gamma": lambda m, a: m.batch_norm(a(2, 4), a(4, dtype=int), a(4)),
+    "type of beta": lambda m, a: m.layer_norm(a(2, 4), a(4), a(4, dtype=int)),
+    "type of y": lambda m, a: m.tlu(a(2, 4, dtype=int), a(4)),
+    "gamma": lambda m, a: m.instance_norm(a(2, 4, 3), a(3), a(4)),
+    "beta": lambda m, a: m.group_norm(a(2, 4, 3), a(4), a(3), groups=2),
+    "tau": lambda m, a: m.filter_response_norm_tlu(a(2, 4, 3), a(4), a(4), a(3)),
+    "learned eps": lambda m, a: m.filter_response_norm(a(2, 4, 3), a(4), a(4), eps=a(3)),
+    "last axes": lambda m, a: m.layer_norm(a(2, 4, 3), a(4), a(4)),
+    "more axes than x": lambda m, a: m.rms_norm(a(3), a(2, 3)),
+    "beta of the last axes": lambda m, a: m.layer_norm(a(2, 4, 3), a(3), a(4)),
+    "groups": lambda m, a: m.group_norm(a(2, 4, 3), a(4), a(4), groups=3),
+    "one value": lambda m, a: m.instance_norm(a(2, 4, 1), a(4), a(4)),
+    "one value of a group": lambda m, a: m.group_norm(a(2, 4), a(4), a(4), groups=4),
+    "eps": lambda m, a: m.rms_norm(a(2, 4), a(4), eps=-1.0),
+    "axes": lambda m, a: m.standardize(a(2, 4), (0, 2)),
+    "axes twice": lambda m, a: m.standardize(a(2, 4), (1, -1)),
+    "eps of statistics": lambda m, a: m.standardize(a(2, 4), (1,), eps=a(4)),
+    "given mean": lambda m, a: m.batch_norm_inference(a(2, 4), a(4), a(4), a(3), a(4)),
+    "given eps": lambda m, a: m.batch_norm_inference(a(2, 4), a(4), a(4), a(4), a(4), eps=-1.0),
+    "window": lambda m, a: m.local_response_norm(a(2, 4), size=0),
+    "k": lambda m, a: m.local_response_norm(a(2, 4), k=-1.0),
+    "rows": lambda m, a: m.whiten(a(2, 4, 3)),
+    "one row": lambda m, a: m.whiten(a(1, 4)),
+    "method": lambda m, a: m.whiten(a(9, 4), method="lda"),
+    "rank": lambda m, a: m.whiten(a(9, 4)),
+    "eps of a covariance": lambda m, a: m.whiten(a(9, 4), eps=-1.0),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_both_halves_refuse_in_the_same_words(name):
+    def words(half, array):
+        with pytest.raises((TypeError, ValueError)) as refusal:
+            REFUSED[name](half, array)
+        return refusal.type, str(refusal.value)
+    numpy_words = words(ours, lambda *shape, dtype=float: np.ones(shape, dtype))
+    torch_types = {float: torch.float64, int: torch.int64}
+    torch_words = words(F, lambda *shape, dtype=float: torch.ones(shape, dtype=torch_types[dtype]))
+    assert torch_words == numpy_words
 
 
 @pytest.mark.parametrize("name", sorted(set(nn.__all__) - {"functional"}))

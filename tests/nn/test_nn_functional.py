@@ -17,6 +17,7 @@ from twins import (
 
 import course_lib as ours
 from course_lib.nn import functional as F
+from course_lib.nn.over import Over
 
 SMALL = [layers.layer(name, (3, 4, 2), 1) for name in TWINS]  # what gradcheck's full Jacobian finishes at once
 OTHERS = {
@@ -131,7 +132,7 @@ def test_float32_without_a_mean_stays_within_2e_6_of_float64(layer, device):
 def test_variance_of_a_long_row_of_equal_squares_keeps_its_digits():
     x = torch.full((3, 16384), 0.7)
     x[:, ::2] *= -1  # one running sum of such squares is rounded the same way each time: 1e-5 off
-    var = F.norm(x, None, None, axes=(1,), param_axes=(), eps=0.0)[2]
+    var = F.norm(x, None, None, over=Over("axes", (1,)), eps=0.0)[2]
     torch.testing.assert_close(var.double(), x.double().square().mean(1, keepdim=True), rtol=1e-6, atol=0)
 
 
@@ -302,14 +303,18 @@ X = torch.ones(2, 4, 3)
 @pytest.mark.parametrize(("call", "error", "message"), [
     (lambda: F.batch_norm(X, torch.ones(3), None), ValueError, r"x has 4 channels; gamma has shape \(3,\), not \(4,\)"),
     (lambda: F.batch_norm(X, torch.ones(4), torch.ones(5)), ValueError, r"beta has shape \(5,\), not \(4,\)"),
-    (lambda: F.layer_norm(X, torch.ones(5), None), ValueError, r"x ends in \(3,\); gamma has shape \(5,\), not \(3,\)"),
-    (lambda: F.rms_norm(X, torch.ones(1, 2, 4, 3)), ValueError, r"\(2, 4, 3\) and gamma \(1, 2, 4, 3\)"),
+    (lambda: F.layer_norm(X, torch.ones(5), None), ValueError,
+     r"x of shape \(2, 4, 3\) does not end in the shape of gamma, \(5,\)"),
+    (lambda: F.layer_norm(X, torch.ones(3), torch.ones(5)), ValueError,
+     r"x ends in \(3,\); beta has shape \(5,\), not \(3,\)"),
+    (lambda: F.rms_norm(X, torch.ones(1, 2, 4, 3)), ValueError,
+     r"x of shape \(2, 4, 3\) does not end in the shape of gamma, \(1, 2, 4, 3\)"),
     (lambda: F.group_norm(torch.ones(2, 10, 3), None, None, groups=3), ValueError,
      r"groups \(3\) must divide the number of channels \(10\)"),
     (lambda: F.group_norm(X, None, None, groups=0), ValueError, r"groups \(0\) must divide"),
     (lambda: F.batch_norm(X.long(), None, None), TypeError, "x is int64; normalization needs a floating type"),
     (lambda: F.local_response_norm(X.int()), TypeError, "x is int32; normalization needs a floating type"),
-    (lambda: F.tlu(X.bool(), X[0, :, 0]), TypeError, "x is bool"),
+    (lambda: F.tlu(X.bool(), X[0, :, 0]), TypeError, "y is bool"),
     (lambda: F.whiten(X[0].long()), TypeError, "x is int64"),
     (lambda: F.batch_norm(X.double(), torch.ones(4), None), TypeError, "gamma is float32, but x is float64"),
     (lambda: F.batch_norm(X, None, torch.ones(4).half()), TypeError, "beta is float16, but x is float32"),

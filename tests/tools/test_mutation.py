@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 mutate = pytest.importorskip("mutate", reason="each mutant runs in a fork with a limit on its time: not on Windows")
 
 
+@pytest.mark.slow
 def test_sampled_mutants_of_standardize_die():
     """Every ninth; the whole list is for `python tools/mutate.py`."""
     command = [sys.executable, str(ROOT / "tools" / "mutate.py"), "standardize", "--every", "9"]

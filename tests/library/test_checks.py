@@ -1,0 +1,96 @@
+"""What the layers refuse, and in which words: each check with input that is just right and input that is just not."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from course_lib import checks
+
+F32 = np.zeros(3, np.float32)
+
+REFUSED = [  # call, error, the whole message
+    (lambda: checks.floating(a=F32, b=np.zeros(3, int)), TypeError, "b is int64; normalization needs a floating type"),
+    (lambda: checks.floating(a=torch.zeros(3), b=torch.zeros(3, dtype=torch.bool)), TypeError,
+     "b is bool; normalization needs a floating type"),
+    (lambda: checks.channels((4,)), ValueError,
+     "x has shape (4,); it needs a sample axis and a channel axis, (N, C, *S)"),
+    (lambda: checks.channels(torch.Size([]), "y"), ValueError,
+     "y has shape (); it needs a sample axis and a channel axis, (N, C, *S)"),
+    (lambda: checks.parameters((2, 3), (1,), gamma=F32, beta=F32[:2]), ValueError,
+     "x has 3 channels; beta has shape (2,), not (3,)"),
+    (lambda: checks.parameters((2, 4, 3), (1, 2), gamma=torch.zeros(4)), ValueError,
+     "x ends in (4, 3); gamma has shape (4,), not (4, 3)"),
+    (lambda: checks.parameters((2, 3), (1,), gamma=np.zeros(3, int)), TypeError,
+     "gamma is int64; normalization needs a floating type"),
+    (lambda: checks.last_axes((2, 4, 3), (4,)), ValueError,
+     "x of shape (2, 4, 3) does not end in the shape of gamma, (4,)"),
+    (lambda: checks.last_axes((3,), (2, 3)), ValueError,
+     "x of shape (3,) does not end in the shape of gamma, (2, 3)"),
+    (lambda: checks.last_axes((3,), ()), ValueError, "x of shape (3,) does not end in the shape of gamma, ()"),
+    (lambda: checks.axes_of((2, 3), (0, 2)), ValueError, "x of shape (2, 3) has no axes (0, 2)"),
+    (lambda: checks.axes_of((2, 3), [-3]), ValueError, "x of shape (2, 3) has no axes (-3,)"),
+    (lambda: checks.axes_of((2, 3), (1, -1)), ValueError, "axes (1, -1) of x of shape (2, 3) name an axis twice"),
+    (lambda: checks.groups(4, 6), ValueError, "groups (4) must divide the number of channels (6)"),
+    (lambda: checks.groups(0, 6, "num_groups"), ValueError, "num_groups (0) must divide the number of channels (6)"),
+    (lambda: checks.statistics((1, 3, 1), (0, 2)), ValueError,
+     "x of shape (1, 3, 1) has 1 value per slice along axes (0, 2); a variance needs 2 or more"),
+    (lambda: checks.eps_fits((2, 1), (2, 3), (0,)), ValueError,
+     "eps has shape (2, 1), but the statistics have (1, 3)"),
+    (lambda: checks.eps_fits((1, 1, 3), (2, 3), (0,)), ValueError,
+     "eps has shape (1, 1, 3), but the statistics have (1, 3)"),
+    (lambda: checks.eps_fits((2,), (2, 3), (0,)), ValueError, "eps has shape (2,), but the statistics have (1, 3)"),
+    (lambda: checks.not_negative(-1e-9), ValueError, "eps must be 0 or more, got -1e-09"),
+    (lambda: checks.not_negative(float("nan")), ValueError, "eps must be 0 or more, got nan"),
+    (lambda: checks.same_shape("dy", (2, 3), "y", (3, 2)), ValueError, "dy has shape (2, 3), but y had (3, 2)"),
+    (lambda: checks.window(0, 1, 1), ValueError,
+     "size is the number of channels in the window, an integer of 1 or more; got 0"),
+    (lambda: checks.window(2.0, 1, 1), ValueError,
+     "size is the number of channels in the window, an integer of 1 or more; got 2.0"),
+    (lambda: checks.window(1, -1, 0), ValueError, "k and alpha must be 0 or more, got k = -1 and alpha = 0"),
+    (lambda: checks.window(1, 0, -1), ValueError, "k and alpha must be 0 or more, got k = 0 and alpha = -1"),
+    (lambda: checks.samples((2, 3, 4)), ValueError, "x has shape (2, 3, 4); whitening needs rows of samples, (N, D)"),
+    (lambda: checks.samples((2, 0)), ValueError, "x has shape (2, 0); whitening needs rows of samples, (N, D)"),
+    (lambda: checks.samples((1, 3)), ValueError, "x of shape (1, 3) has 1 sample; a covariance needs 2 or more"),
+    (lambda: checks.method("lda", {"zca": 1, "pca": 2}), ValueError, "method is 'lda'; choose one of zca, pca"),
+    (lambda: checks.full_rank(2, 9, 3), ValueError, "the covariance of 9 samples with 3 features has rank 2; "
+     "whitening needs rank 3: take more samples, or an eps above 0"),
+    (lambda: checks.no_tie([(0, 2), (2, 0)]), ValueError,
+     "principal components 0 and 2 have the same variance: pca has no gradient, zca has one"),
+]
+
+
+@pytest.mark.parametrize(("call", "error", "message"), REFUSED, ids=[message[:40] for _, _, message in REFUSED])
+def test_refusal_has_its_words_and_numbers(call, error, message):
+    with pytest.raises(error, match=f"^{re.escape(message)}$"):
+        call()
+
+
+def test_what_is_just_right_passes():
+    checks.floating(a=F32, b=torch.zeros(3, dtype=torch.bfloat16))
+    checks.channels((0, 1))
+    checks.parameters((2, 3), (1,), gamma=F32, beta=None)
+    checks.groups(1, 1)
+    checks.groups(6, 6)
+    checks.statistics((2, 3), (0,))
+    checks.statistics((0, 1), (1,))  # no slice at all
+    checks.eps_fits((), (2, 3), (0,))
+    checks.eps_fits((1, 3), (2, 3), (0,))
+    checks.eps_fits((3,), (2, 3), (0,))
+    checks.not_negative(0)
+    checks.same_shape("dy", (2, 3), "y", (2, 3))
+    checks.window(np.int64(1), 0, 0)
+    checks.samples((2, 1))
+    checks.samples((0, 1))
+    checks.method("zca", {"zca": 1})
+    checks.full_rank(3, 4, 3)
+    checks.no_tie([])
+
+
+def test_axes_come_sorted_and_counted_from_the_first():
+    assert checks.axes_of((2, 3, 4), (-1, 0)) == (0, 2)
+    assert checks.axes_of((2, 3, 4), (-3, 2)) == (0, 2)
+    assert checks.axes_of((), ()) == ()
+    assert checks.last_axes((2, 3, 4), (3, 4)) == (1, 2)
+    assert checks.last_axes(torch.Size([4]), torch.Size([4])) == (0,)
