@@ -1,10 +1,14 @@
 # make book     build the site            make serve      show it in your browser
-# make test     prove everything          make notebooks  write the .ipynb twins of the chapters' text
+# make test     check everything          make notebooks  write the .ipynb twins of the chapters' text
 # make chapter N=05 NAME=inference_statistics   begin a chapter;   make chapter-05   run it and its tests
 # make budgets  words, minutes and lines of each chapter, and what it still needs
+# make repository URL=https://github.com/who/what    write the public address everywhere (URL=none: there is none)
+# make rehearse the first steps of each notebook with Colab's versions
 # make clean    remove what was built     make bench      time the layers (benchmarks/)
-# make test-gpu       prove and time the kernels on a GPU
-# make test-triton    prove them on another version of Triton, without a GPU
+#
+# make test-slow      the thorough tiers: all kernel cases, sampled mutants of the package
+# make test-triton    the kernels on another version of Triton, without a GPU
+# make test-gpu       check and time the kernels on a GPU
 #
 # Each command sets itself up on a fresh machine: Python 3.11 or newer is all it needs.
 
@@ -17,7 +21,7 @@ SHELL := bash
 # On few and busy cores a second thread costs more than it brings.
 export OMP_NUM_THREADS = 1
 export OPENBLAS_NUM_THREADS = 1
-.PHONY: book test test-gpu test-triton serve notebooks chapter budgets repository rehearse bench clean
+.PHONY: book test test-slow test-gpu test-triton serve notebooks chapter budgets repository rehearse bench clean
 
 # Sets up the virtual environment once, and again when a list of packages changes.
 .venv/ready: requirements.txt constraints.txt pyproject.toml
@@ -39,6 +43,11 @@ test: .venv/ready
 	$(BIN)/ruff check --quiet .
 	$(BIN)/python tools/bones.py
 	$(BIN)/python -m pytest
+	echo "Tested in $$SECONDS s"
+
+test-slow: .venv/ready
+	@echo "Testing what make test leaves out: the thorough tiers"
+	$(BIN)/python -m pytest -m slow tests
 	echo "Tested in $$SECONDS s"
 
 # On a machine whose own Python has torch for CUDA and pytest: make test-gpu GPU_PYTHON=python3

@@ -6,7 +6,7 @@
 
 Each mutant is one edit: an operator, a comparison, a number, True for False, a
 condition turned over, a keyword or a statement left out.  It runs in a process
-of its own that first proves that it loaded the mutant.  A mutant that no test
+of its own that first shows that it loaded the mutant.  A mutant that no test
 kills must stand in `tests/tools/mutants_survived.md` with the reason.
 """
 
@@ -131,7 +131,7 @@ def _copy(node, **changes):
 
 
 def run_tests(mutant, folder, tests):
-    """In a child process: put the mutant first on the path, prove that it is what loads, run the tests."""
+    """In a child process: put the mutant first on the path, see that it is what loads, run the tests."""
     package = folder / "course_lib"
     needless = shutil.ignore_patterns("__pycache__", "nn", "exercises", "chapters")
     shutil.copytree(ROOT / "course_lib", package, ignore=needless)

@@ -2,7 +2,7 @@
 
 An exercise is a solution, the cases it is tried on, and the mistakes people
 make on it.  A mistake is an edit of the solution with a hint.  The checker
-recognises a mistake by what it computes; the tests run every mistake to prove
+recognises a mistake by what it computes; the tests run every mistake to see
 that it is rejected with its own hint.
 
     @exercise(

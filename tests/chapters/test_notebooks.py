@@ -1,7 +1,7 @@
 """Chapters and exercises fit together, and a notebook with its stubs filled in says right at every check.
 
 The text notebooks/NN_name.md is what is read here; that the .ipynb twin says
-the same, without outputs, is proven in test_twins.py.
+the same, without outputs, is tested in test_twins.py.
 """
 
 import ast

@@ -1,4 +1,4 @@
-"""Every exercise is proven: its solution, its mistakes, its laws, its hints, and answers in other styles.
+"""Every exercise is checked: its solution, its mistakes, its laws, its hints, and answers in other styles.
 
 Right answers in other styles live beside these tests, in answers_chNN.py, one module a chapter:
 

@@ -1,6 +1,6 @@
 """The GPU kernels against the NumPy half: on a GPU where there is one, else in Triton's interpreter on small arrays.
 
-The interpreter runs the same code a program at a time, so it proves indexing,
+The interpreter runs the same code a program at a time, so it checks indexing,
 masks and arithmetic, but no race and no speed.  It runs about a hundred programs
 a second; lowered limits send small arrays through the kernels of large ones.
 
