@@ -147,7 +147,7 @@ def _after_right(found, answer, report):
     done = record.names()
     facts = [f"{report.facts[0]}; {_chapter_line(found.chapter, done)}", *filter(None, [trouble])]
     if found.at_work:
-        facts.append(f'at_work("{found.name}") shows your function at work')
+        facts.append(f'at_work("{found.name}") trains a small net with your function')
     if following := _next(found, done):
         facts.append(f"next: {following}")
     return Report(report.name, report.state, tuple(facts))

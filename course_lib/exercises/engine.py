@@ -18,6 +18,7 @@ that it is rejected with its own hint.
 
 The cases may take a seed, `def _cases(seed=0)`.  Then an answer that is right is
 tried on them again with a seed of its own, so that nothing learnt by heart passes.
+One case should have values around 1000, where a lost digit shows.
 
 The docstring is read: letters for the axes of an argument, "x is (N, D)", give
 words to a wrong shape, and a type is checked only where it speaks of one.

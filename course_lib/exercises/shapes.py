@@ -50,4 +50,5 @@ def _words(shapes, cases):
         if len(fits) != 1:
             return ""
         words.append(AXES[fits[0]])
-    return f"one number per {' and '.join(words)}" if words else "one number for everything"
+    listed = " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+    return f"one number per {listed}" if words else "one number for everything"

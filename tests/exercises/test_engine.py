@@ -582,6 +582,13 @@ def test_check_of_something_else_says_what_is_needed(thing, words):
     assert report.state == "no check" and not report and words in text(report)
 
 
+def test_name_given_to_check_must_be_that_of_an_exercise():
+    assert check(lambda x, gamma, eps=1e-5: standardize_rows(x, gamma, eps), "standardize_rows")
+    assert "no exercise has this name; there is standardize_rows" in text(check(standardize_rows, "standardise_rows"))
+    assert "no exercise has this name" in text(check(standardize_rows, standardize_rows(*case("standardize_rows", 1))))
+    assert "takes the function itself" in text(check(3, "standardize_rows"))
+
+
 def test_check_of_an_object_that_answers_no_question_says_what_is_needed():
     assert "check takes the function itself" in text(check(_Hostile()))
 

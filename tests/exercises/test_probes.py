@@ -87,6 +87,17 @@ def test_shapes_are_told_in_words():
     assert "one number per sample and feature; one" in said(lambda x, w, lr, eps: x - x.mean(axis=0))
 
 
+def test_shape_of_many_axes_is_told_as_a_list():
+    def images(x):
+        """As it is; x is (N, C, H, W)."""
+        return x
+
+    cases = [("one", (np.ones((2, 3, 4, 5)),)), ("two", (np.ones((3, 2, 5, 6)),))]
+    toy = Exercise(images, lambda: iter(cases), ("y",), HINTS)
+    assert ("that is one number per channel; one number per sample, channel, row and column is asked for"
+            in said(lambda x: x.mean(axis=(0, 2, 3)), toy))
+
+
 def test_shape_without_letters_is_told_in_numbers_alone():
     found = said(lambda x, w, lr, eps: np.ones(7))
     assert "w_new has shape (7,); it must have (2,)" in found and "one number" not in found

@@ -143,7 +143,7 @@ def test_small_arguments_of_the_failing_case_are_shown_and_large_ones_not():
 def test_right_answer_names_the_next_open_exercise_and_offers_the_layer_at_work():
     report = repr(check(center))
     assert report.splitlines()[1:] == ["  2 cases; other exercises: 1 of 2",
-                                       '  at_work("center") shows your function at work', "  next: halve"]
+                                       '  at_work("center") trains a small net with your function', "  next: halve"]
     assert "next" not in repr(check(halve)) and "at_work" not in repr(check(halve))
 
 
