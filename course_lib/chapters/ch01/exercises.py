@@ -108,7 +108,7 @@ def _dose_or_never(args, outputs):
     },
 )
 def breaking_dose(steps, doses):
-    """The smallest dose at which most runs never arrive; infinite if there is none.
+    """The smallest dose at which most runs never arrive; infinite if none.
 
     steps is (doses, runs), with np.inf for a run that never arrived.
     doses is (doses,), in any order.
