@@ -114,16 +114,15 @@ def backward(model, tapes, dlogits):
     """Gradients of a loss with respect to every parameter: one dict for each layer, as in MLP.layers."""
     a = tapes[-1].a
     gradients = [{"weight": a.mT @ dlogits, "bias": dlogits.sum(axis=1, keepdims=True)}]
-    da = dlogits @ model.layers[-1]["weight"].mT
+    dz, above = dlogits, model.layers[-1]
     for layer, tape in zip(reversed(model.layers[:-1]), reversed(tapes)):
-        dy = da * slope(tape, model.activation) * tape.scale
+        dy = dz @ above["weight"].mT * slope(tape, model.activation) * tape.scale
         gradient = {"bias" if tape.normed is None else "beta": dy.sum(axis=1, keepdims=True)}
-        dz = dy
+        dz, above = dy, layer
         if tape.normed is not None:
             gradient["gamma"] = (dy * tape.normed.x_hat).sum(axis=1, keepdims=True)
             dz = standardize_backward(layer["gamma"] * dy, tape.normed)
         gradients.append({"weight": tape.inputs.mT @ dz, **gradient})
-        da = dz @ layer["weight"].mT
     return gradients[::-1]
 
 

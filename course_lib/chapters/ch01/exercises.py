@@ -88,7 +88,7 @@ def _dose_or_never(args, outputs):
     outputs=("dose",),
     hints=(
         "one unlucky run is not a broken net, and one lucky run is not a whole one: count the runs",
-        "for each dose the share of runs that never arrived; then the doses at which it is above a half; then the least",
+        "for each dose the share of runs that never arrived; then the doses where it is above a half; then the least",
         "steps is infinite for a run that never arrived: np.isinf(steps) is what to count, along axis 1",
     ),
     laws={"the answer is one of the doses, or infinite": _dose_or_never},
