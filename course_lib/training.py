@@ -40,7 +40,7 @@ class MLP:
     """A fully connected net, E times: weight (E, fan_in, fan_out); bias, gamma and beta (E, 1, fan_out)."""
 
     layers: tuple[dict[str, np.ndarray], ...]
-    activation: str  # "sigmoid", "tanh" or "relu"
+    activation: str  # "sigmoid", "centred" (a sigmoid minus 1/2), "tanh" or "relu"
     norm: str  # a key of NORM_AXES; it stands before the activation
 
 
@@ -62,7 +62,7 @@ def mlp(widths, *, seeds, weight_std=0.1, activation="sigmoid", norm="none"):
         widths: (D, hidden, ..., classes).
         seeds: E whole numbers.
         weight_std: a number, or (E,), one for each run.
-        activation: "sigmoid", "tanh" or "relu", after each hidden layer.
+        activation: "sigmoid", "centred" (a sigmoid minus 1/2), "tanh" or "relu", after each hidden layer.
         norm: "none", "batch" or "layer", before each activation.
     Returns:
         MLP, float32.
@@ -114,16 +114,15 @@ def backward(model, tapes, dlogits):
     """Gradients of a loss with respect to every parameter: one dict for each layer, as in MLP.layers."""
     a = tapes[-1].a
     gradients = [{"weight": a.mT @ dlogits, "bias": dlogits.sum(axis=1, keepdims=True)}]
-    da = dlogits @ model.layers[-1]["weight"].mT
+    dz, above = dlogits, model.layers[-1]
     for layer, tape in zip(reversed(model.layers[:-1]), reversed(tapes)):
-        dy = da * slope(tape, model.activation) * tape.scale
+        dy = dz @ above["weight"].mT * slope(tape, model.activation) * tape.scale
         gradient = {"bias" if tape.normed is None else "beta": dy.sum(axis=1, keepdims=True)}
-        dz = dy
+        dz, above = dy, layer
         if tape.normed is not None:
             gradient["gamma"] = (dy * tape.normed.x_hat).sum(axis=1, keepdims=True)
             dz = standardize_backward(layer["gamma"] * dy, tape.normed)
         gradients.append({"weight": tape.inputs.mT @ dz, **gradient})
-        da = dz @ layer["weight"].mT
     return gradients[::-1]
 
 
@@ -147,17 +146,20 @@ def cross_entropy(logits, labels):
 
 def slope(tape, activation):
     """Derivative of the activation at what it gets, the shape of tape.y."""
+    if activation == "relu":
+        return (tape.y > 0).astype(tape.y.dtype)
     if activation == "sigmoid":
         return tape.a * (1 - tape.a)
-    if activation == "tanh":
-        return 1 - tape.a**2
-    return (tape.y > 0).astype(tape.y.dtype)
+    return (1 if activation == "tanh" else 0.25) - tape.a**2
 
 
 def _activate(y, activation):
-    if activation == "sigmoid":
-        return 0.5 + 0.5 * np.tanh(0.5 * y)  # 1 / (1 + exp(-y)) without overflow
-    return np.tanh(y) if activation == "tanh" else np.maximum(y, 0)
+    if activation == "relu":
+        return np.maximum(y, 0)
+    if activation == "tanh":
+        return np.tanh(y)
+    half = 0.5 * np.tanh(0.5 * y)  # 1 / (1 + exp(-y)) - 0.5 without overflow
+    return half if activation == "centred" else 0.5 + half
 
 
 def sgd_step(model, gradients, lr, *, layers=slice(None)):
@@ -293,10 +295,13 @@ class Sweep:
         """Steps of all seeds, (seeds,), at the arm's best learning rate for this accuracy."""
         return self.steps(arm, accuracy)[self.best(arm, accuracy)]
 
-    def table(self, accuracy):
-        """All arms and rates as text: median (least-most) of the seeds; * marks each arm's best rate."""
+    def table(self, accuracy, *, name="lr"):
+        """All arms and rates as text: median (least-most) of the seeds; * marks each arm's best rate.
+
+        name: what was varied, for a sweep over something else than learning rates.
+        """
         arms, width = list(self.histories), 20
-        lines = [f"{'lr':>6}" + "".join(f"{arm:>{width}}" for arm in arms)]
+        lines = [f"{name:>6}" + "".join(f"{arm:>{width}}" for arm in arms)]
         best = {arm: self.best(arm, accuracy) for arm in arms if np.isfinite(_median(self.steps(arm, accuracy))).any()}
         for k, lr in enumerate(self.lrs):
             cells = [span(self.steps(arm, accuracy)[k]) + ("*" if best.get(arm) == k else " ") for arm in arms]

@@ -1,32 +1,51 @@
 """Figures of chapter 1: internal covariate shift."""
 
-from itertools import cycle
-
 import matplotlib.pyplot as plt
 import numpy as np
 
-from ...plots import COLORS, WIDTH
+from ...plots import COLORS, INK, STYLES, WIDTH
+
+MARKERS = ["o", "s", "^"]
 
 
-def error_against_batch(sizes, errors):
-    """Error of the mini-batch gradient against the batch size, with a line that falls like 1 / sqrt(m).
+def steps_by_rate_and_dose(by_rate, by_dose, accuracy):
+    """Steps to an accuracy against the learning rate and against the dose of noise, a line for each net.
+
+    Lines are medians over the seeds, bands their ranges.  A point above the
+    dotted line means that most seeds did not arrive.
 
     Args:
-        sizes: (K,).
-        errors: (K,), root mean square distances.
+        by_rate, by_dose: Sweep, the second over doses.
     """
-    fig, panel = plt.subplots(figsize=(WIDTH, 2.8))
+    fig, panels = plt.subplots(2, 1, figsize=(WIDTH, 5.4))
     plt.close(fig)
-    panel.plot(sizes, errors[0] / np.sqrt(np.divide(sizes, sizes[0])), color=COLORS[1], label="falls like 1 / sqrt(m)")
-    panel.plot(sizes, errors, "o", color=COLORS[0], label="measured")
-    panel.set(xscale="log", yscale="log", xlabel="batch size m", ylabel="error of the gradient")
-    panel.set_xticks(sizes[::2], [str(m) for m in sizes[::2]])
-    decades = 10.0 ** np.arange(-3, 3)
-    ticks = [v for v in np.outer(decades, (1, 2, 5)).ravel() if min(errors) <= v <= max(errors)]
-    panel.set_yticks(ticks, [f"{v:g}" for v in ticks])
-    panel.minorticks_off()
-    panel.legend()
+    places = np.arange(len(by_dose.lrs))
+    _steps(panels[0], by_rate.lrs, {arm: by_rate.steps(arm, accuracy) for arm in by_rate.histories})
+    _steps(panels[1], places, {arm: by_dose.steps(arm, accuracy) for arm in by_dose.histories})
+    panels[0].set(xscale="log", xlabel="learning rate")
+    panels[0].set_xticks(by_rate.lrs, [f"{lr:g}" for lr in by_rate.lrs])
+    panels[0].minorticks_off()
+    panels[1].set(xlabel="dose of noise, at learning rate 1")
+    panels[1].set_xticks(places, [f"{dose:g}" for dose in by_dose.lrs])
+    fig.supylabel(f"steps to {100 * accuracy:.0f} % test accuracy", fontsize=11)
+    fig.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, columnspacing=1.2)
     return fig
+
+
+def _steps(panel, x, steps_by_arm):
+    """Medians and ranges of (x, seeds) steps on a log axis, with a row on top for those that never arrive."""
+    finite = np.concatenate([steps[np.isfinite(steps)] for steps in steps_by_arm.values()])
+    never = 1.9 * finite.max()
+    for (arm, steps), color, style, marker in zip(steps_by_arm.items(), COLORS, STYLES, MARKERS):
+        median = np.sort(steps, axis=1)[:, steps.shape[1] // 2]
+        shown = [np.minimum(values, never) for values in (median, steps.min(axis=1), steps.max(axis=1))]
+        panel.fill_between(x, shown[1], shown[2], color=color, alpha=0.2, lw=0)
+        panel.plot(x, shown[0], style, color=color, marker=marker, ms=5, label=arm)
+    panel.axhline(1.35 * finite.max(), color=INK, lw=0.8, ls=":")
+    panel.set(yscale="log", ylim=(0.8 * finite.min(), 1.25 * never))
+    ticks = [v for v in (10, 20, 50, 100, 200, 500) if 0.8 * finite.min() <= v <= 1.35 * finite.max()]
+    panel.set_yticks([*ticks, never], [*(f"{v}" for v in ticks), "never"])
+    panel.minorticks_off()
 
 
 def fits_under_shift(x_train, y_train, x_test, y_test, lines):
@@ -48,43 +67,59 @@ def fits_under_shift(x_train, y_train, x_test, y_test, lines):
     return fig
 
 
-def quantile_tracks(step, tracks):
+def percentile_tracks(step, tracks):
     """The 15th, 50th and 85th percentile of one activation's input during training, a panel for each net.
 
     Args:
         step: (T,).
         tracks: dict from a title to an array (T, 3).
     """
-    fig, panels = plt.subplots(len(tracks), 1, figsize=(WIDTH, 2.3 * len(tracks)), sharex=True, sharey=True)
+    fig, panels = plt.subplots(len(tracks), 1, figsize=(WIDTH, 1.8 * len(tracks)), sharex=True, sharey=True)
     plt.close(fig)
-    for panel, (title, track), color in zip(panels, tracks.items(), cycle(COLORS)):
+    for panel, (title, track), color in zip(panels, tracks.items(), COLORS):
         panel.fill_between(step, track[:, 0], track[:, 2], color=color, alpha=0.25, lw=0)
         panel.plot(step, track[:, [0, 2]], color=color, lw=1)
         panel.plot(step, track[:, 1], color=color)
         for name, value in zip(("15 %", "50 %", "85 %"), track[-1]):
             panel.annotate(name, (step[-1], value), (4, 0), textcoords="offset points", va="center", fontsize=9)
-        panel.set(title=title, ylabel="input of a sigmoid")
-    panels[-1].set(xlabel="training step", xlim=(0, 1.08 * step[-1]))
+        panel.set(title=title)
+    panels[-1].set(xlabel="training step", xlim=(0, 1.1 * step[-1]))
+    fig.supylabel("input of one sigmoid", fontsize=11)
     return fig
 
 
-def accuracy_grids(lrs, stds, grids):
-    """Accuracy for each learning rate and each size of the first weights, as numbers on coloured squares.
+def centre_and_width(step, moves):
+    """How far centres, and how far widths, have moved: a panel for each, a line for each net.
 
     Args:
-        lrs, stds: (K,), (J,).
-        grids: dict from a title to an array (J, K) of accuracies between 0 and 1.
+        step: (T,), from 0.
+        moves: dict from a label to a pair of arrays (T, E): of the centre, of the width.
     """
-    fig, panels = plt.subplots(1, len(grids), figsize=(WIDTH, 3.0), sharey=True)
+    fig, panels = plt.subplots(1, 2, figsize=(WIDTH, 3.3), sharey=True)
     plt.close(fig)
-    for panel, (title, grid) in zip(panels, grids.items()):
-        panel.pcolormesh(grid, cmap="Blues", vmin=0, vmax=1.3, edgecolor="white", lw=1)
-        for (row, column), value in np.ndenumerate(grid):
-            panel.text(column + 0.5, row + 0.5, f"{100 * value:.0f}", ha="center", va="center", color="#10161d")
-        panel.set(title=title, xlabel="learning rate")
-        panel.set_xticks(np.arange(len(lrs)) + 0.5, [f"{lr:g}" for lr in lrs])
-        panel.set_yticks(np.arange(len(stds)) + 0.5, [f"{std:g}" for std in stds])
-        panel.tick_params(length=0)
-        panel.spines[:].set_visible(False)
-    panels[0].set_ylabel("std of the first weights")
+    for k, (panel, title) in enumerate(zip(panels, ("centre", "width"))):
+        for (label, pair), color, style in zip(moves.items(), COLORS, STYLES):
+            panel.fill_between(step[1:], pair[k][1:].min(axis=1), pair[k][1:].max(axis=1), color=color, alpha=0.2, lw=0)
+            panel.plot(step[1:], np.median(pair[k][1:], axis=1), style, color=color, label=label)
+        panel.set(title=title, xscale="log", xlabel="training step")
+        panel.xaxis.set_major_formatter("{x:g}")
+    panels[0].set_ylabel("moved since the start")
+    fig.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, columnspacing=1.2)
+    return fig
+
+
+def nudge_by_layer(measured, predicted):
+    """Size of a small change in each layer: dots as measured in each net, a line as predicted.
+
+    Args:
+        measured, predicted: dict from a label to an array (E, layers).
+    """
+    fig, panel = plt.subplots(figsize=(WIDTH, 3.5))
+    plt.close(fig)
+    for (label, size), color, style, marker in zip(measured.items(), COLORS, STYLES, [*MARKERS, "D"]):
+        layers = np.arange(1, size.shape[1] + 1)
+        panel.plot(layers, np.exp(np.log(predicted[label]).mean(axis=0)), style, color=color, label=label)
+        panel.plot(layers, size.T, marker, color=color, ms=4, alpha=0.5, mew=0)
+    panel.set(xlabel="layer", ylabel="size of the change", yscale="log", xticks=layers)
+    fig.legend(*panel.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return fig
