@@ -38,7 +38,6 @@ VIEWPORT = re.compile(r'<meta name="viewport"[^>]*>')
 SHORT, DESCRIPTION = 40, 200  # more and at most so many characters has a page's description
 DEFERRED = re.compile(r"<script (?!defer)(src=)")
 ESSENTIAL = re.compile(r'<section class="[^"]*essential[^"]*" id="([^"]+)"')
-SHEET = re.compile(r"(?<=_static/)site\.css(?:\?v=\w+)?")
 WIDE = re.compile(r'<pre\b(?=[ >])|<div class="pst-scrollable-table-container"')
 WIDTHS = '"complete"===document.readyState?I():window.addEventListener("load",I)'
 THEBE = re.compile(
@@ -75,6 +74,16 @@ def forget_stale_runs(app, config):
         shutil.rmtree(cache, ignore_errors=True)
         cache.mkdir(parents=True)
         stamp.write_text(config.course_package)
+
+
+def forget_pages(app):
+    """Let Sphinx write every page again, which takes seconds: `finish` changes pages and what they share.
+
+    So no page of an earlier build stays behind, be it under another name or from other settings.
+    """
+    if app.builder.name == "html":
+        for page in Path(app.outdir).rglob("*.html"):
+            page.unlink()
 
 
 def page_context(app, pagename, templatename, context, doctree):
@@ -231,18 +240,14 @@ def finish(app, exception):
     script.write_text(without_widths(script.read_text(encoding="utf8")), encoding="utf8")
     pages = {}
     for page in out.rglob("*.html"):
-        text = page.read_text(encoding="utf8")
-        if "Content-Security-Policy" not in text:  # else an earlier build wrote and finished it
-            text = mended(text, page)
-            text = text.replace("<head>", f"<head>\n    {policy(text)}", 1)
-        pages[page] = text
+        text = mended(page.read_text(encoding="utf8"), page)
+        pages[page] = text.replace("<head>", f"<head>\n    {policy(text)}", 1)
     sheet = course_styles.bundle(static, pages)
     for page, text in pages.items():
-        pages[page] = SHEET.sub(sheet, text)
-        page.write_text(pages[page], encoding="utf8")
+        page.write_text(text.replace(f"_static/{course_styles.SITE}", f"_static/{sheet}"), encoding="utf8")
     course_styles.prune(out, pages)
     course_fonts.slim_all(static, list(pages.values()))
-    (out / ".buildinfo").unlink(missing_ok=True)  # of use to the next build only, which then writes every page
+    (out / ".buildinfo").unlink(missing_ok=True)  # tells the next build which pages are old: all of them
 
 
 def setup(app):
@@ -252,6 +257,7 @@ def setup(app):
     for part in (course_tex, course_api, course_collect, course_text, course_search):
         part.setup(app)
     app.connect("config-inited", forget_stale_runs)
+    app.connect("builder-inited", forget_pages)
     app.connect("html-page-context", page_context, priority=900)
     app.connect("build-finished", finish, priority=900)  # after the theme, which writes a style sheet then
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

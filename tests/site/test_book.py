@@ -368,6 +368,16 @@ def test_doors_of_the_site_name_its_address_only_where_it_is_known(tmp_path, bas
         assert addresses == [f"{base}book/intro.html", f"{base}notebooks/04.html"]
 
 
+def test_each_build_writes_every_page(tmp_path):
+    """The pages of an earlier build are gone before Sphinx asks which are old; another builder's stay."""
+    page = tmp_path / "book/intro.html"
+    page.parent.mkdir()
+    page.write_text("")
+    for builder, stays in (("gettext", True), ("html", False)):
+        course_site.forget_pages(SimpleNamespace(outdir=tmp_path, builder=SimpleNamespace(name=builder)))
+        assert page.exists() == stays
+
+
 def test_theme_that_no_longer_asks_for_widths_stops_the_build():
     from sphinx.errors import ExtensionError
 
