@@ -4,6 +4,7 @@ import os
 from itertools import cycle
 
 import matplotlib as mpl
+import matplotlib.font_manager
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -23,6 +24,10 @@ def setup():
 
     set_matplotlib_formats("svg", metadata={"Date": None})
     face = "none" if os.environ.get("COURSE_SITE") else "white"
+    font = os.environ.get("COURSE_FONT")  # the site's font, while the site is built
+    if font:
+        mpl.font_manager.fontManager.addfont(font)
+        mpl.rcParams["font.family"] = ["Inter", "DejaVu Sans"]
     mpl.rcParams.update({
         "figure.figsize": (WIDTH, 3.0), "figure.constrained_layout.use": True, "figure.facecolor": face,
         "axes.facecolor": face, "savefig.facecolor": face, "axes.edgecolor": INK, "axes.labelcolor": INK,

@@ -18,7 +18,7 @@ from docutils import nodes
 ROOT = Path(__file__).resolve().parents[2]
 ASIDES = ("note", "it is often said", "definition", "proposition", "predict", "disputed")
 CHAPTER = re.compile(r"notebooks/(\d\d)_\w+")
-UNNUMBERED = ("exercises", "summary", "the chapter in short", "further reading", "index of claims")  # back matter
+UNNUMBERED = ("exercises", "the chapter in short", "further reading")  # back matter
 CAPTION = re.compile(r"(Figure (\d+\.\d+)\.)\s*")
 # "(4.12)", "(4.12, 4.13)", "(4.12 to 4.15)", and "Figure 4.2"
 NAMED = re.compile(r"\(\d+\.\d+(?:(?:, | to | and |–)\d+\.\d+)*\)|\b[Ff]igure \d+\.\d+")

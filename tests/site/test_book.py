@@ -167,7 +167,7 @@ def test_kinds_of_asides_have_a_style():
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=page_id)
 def test_asides_of_chapters_are_of_a_known_kind(path):
-    known = ("Note.", "It is often said", "From the notes.", "Definition", "Proposition", "Predict.", "Disputed.")
+    known = ("Note.", "It is often said", "Definition", "Proposition", "Predict.", "Disputed.")
     openings = re.findall(r"(?:^|\n\n)> \*\*([^*]+)\*\*", FENCE.sub("", path.read_text(encoding="utf8")))
     assert [words for words in openings if not words.startswith(known)] == []
 

@@ -11,14 +11,15 @@ def _normal(seed, *shapes, dtype=float):
     return tuple((0.3 + 1.4 * rng.standard_normal(shape)).astype(dtype) for shape in shapes)
 
 
-def _line_cases():
+def _line_cases(seed=0):
     yield "three points, the last counts twice", (np.array([0.0, 1.0, 2.0]), np.array([0.0, 0.0, 3.0]),
                                                   np.array([1.0, 1.0, 2.0]))
-    rng = np.random.default_rng(10)
+    rng = np.random.default_rng(10 + 100 * seed)
     x = rng.normal(0.5, 0.5, 12)
     yield "12 points of the chapter's curve", (x, x**3 - x, np.exp(-(x**2) / 0.18 + (x - 0.5) ** 2 / 0.5) / 0.6)
-    x, y = _normal(11, 7, 7)
+    x, y = _normal(11 + 100 * seed, 7, 7)
     yield "7 points, one of weight 0", (x, y, np.array([0.0, 3.0, 0.5, 1.0, 2.0, 0.1, 0.7]))
+    yield "values around 1000", (1000 + 300 * x, 1000 * y, np.abs(y) + 0.5)
     yield "float32", tuple(a.astype(np.float32) for a in (x, y, np.abs(y) + 0.5))
 
 
@@ -66,7 +67,14 @@ def weighted_line(x, y, weight):
     return slope, mean_y - slope * mean_x
 
 
-def _dose_cases():
+def _dose_cases(seed=0):
+    """With a seed the same doses, each a little larger, in another order."""
+    for label, (steps, doses) in _doses():
+        order = np.random.default_rng(seed).permutation(len(doses)) if seed else slice(None)
+        yield label, (steps[order], doses[order] * (1 + seed % 7 / 10))
+
+
+def _doses():
     never = np.inf
     yield "the larger of two doses breaks all runs", (np.array([[20.0, 30.0, 25.0], [never] * 3]), np.array([1.0, 3.0]))
     yield "one run of five is lost, then three", (
@@ -117,11 +125,12 @@ def breaking_dose(steps, doses):
     return np.min(doses[broken], initial=np.inf)
 
 
-def _shift_cases():
+def _shift_cases(seed=0):
     yield "one unit, two samples", (np.array([[1.0], [0.5]]), np.array([1.0, 0.0]), np.array([[0.5]]),
                                     np.array([2.0]), 0.5)
-    yield "5 samples, 3 inputs, 4 units", (*_normal(14, (5, 3), 5, (3, 4), 4), 0.3)
-    yield "7 samples, 2 inputs, 3 units, float32", (*_normal(15, (7, 2), 7, (2, 3), 3, dtype=np.float32), 0.2)
+    yield "5 samples, 3 inputs, 4 units", (*_normal(14 + 100 * seed, (5, 3), 5, (3, 4), 4), 0.3)
+    single = _normal(15 + 100 * seed, (7, 2), 7, (2, 3), 3, dtype=np.float32)
+    yield "7 samples, 2 inputs, 3 units, float32", (*single, 0.2)
 
 
 @exercise(

@@ -3,6 +3,8 @@
 import numpy as np
 
 from ...exercises.engine import exercise
+from ...exercises.work import Layer, backward_of, train_with
+from ...norms import batch_norm
 from ...standardize import standardize
 
 EIGHT = np.array([[1.0, 1.5, 1.2, 0.9, 1.7, 2.1, 3.1, 1.7]]).T  # one neuron of a worked example, 8 samples
@@ -24,11 +26,13 @@ def _parameters(seed, size):
     return gamma, rng.uniform(0.5, 1.5, size)
 
 
-def _parameters_cases():
+def _parameters_cases(seed=0):
     yield "the eight numbers", (EIGHT, np.array([2.0]), np.array([0.5]), 0.1)
-    yield "3 features, 5 samples", (_batch(13, (5, 3)), *_targets(13, 3), 1e-5)
-    yield "spread near sqrt(eps)", (_batch(14, (6, 2), spread=0.3), *_targets(14, 2), 0.1)
-    x = _batch(15, (7, 2), spread=0.3)
+    yield "3 features, 5 samples", (_batch(13 + 100 * seed, (5, 3)), *_targets(13 + 100 * seed, 3), 1e-5)
+    yield "spread near sqrt(eps)", (_batch(14 + 100 * seed, (6, 2), spread=0.3), *_targets(14 + 100 * seed, 2), 0.1)
+    yield "values around 1000", (_batch(16 + 100 * seed, (5, 3), mean=1000, spread=300),
+                                 *_targets(16 + 100 * seed, 3), 1e-5)
+    x = _batch(15 + 100 * seed, (7, 2), spread=0.3)
     yield "its own mean and standard deviation", (x, x.mean(axis=0), x.std(axis=0), 0.1)
 
 
@@ -84,14 +88,25 @@ def parameters_for(x, mean, std, eps):
     return gamma, beta
 
 
-def _uncentred_cases():
+def _uncentred_cases(seed=0):
     one = np.zeros_like(EIGHT)
     one[0] = 1.0
     yield "the eight numbers, only dy[0] is not 0", (one, EIGHT, np.array([1.0]), 1e-5)
-    for seed, shape, eps, name in [(8, (5, 3), 1e-5, "3 features, 5 samples"), (9, (4, 2), 0.5, "eps matters")]:
-        x = _batch(seed, shape, mean=0.5, spread=0.6)
-        dy = np.random.default_rng(seed).standard_normal(shape) + 0.7
-        yield name, (dy, x, _parameters(seed, shape[1])[0], eps)
+    for k, shape, eps, size, name in [(8, (5, 3), 1e-5, 1, "3 features, 5 samples"), (9, (4, 2), 0.5, 1, "eps matters"),
+                                      (18, (5, 3), 1e-5, 1000, "values around 1000")]:
+        x = size * _batch(k + 100 * seed, shape, mean=0.5, spread=0.6)
+        dy = size * (np.random.default_rng(k + 100 * seed).standard_normal(shape) + 0.7)
+        yield name, (dy, x, _parameters(k + 100 * seed, shape[1])[0], eps)
+
+
+def _uncentred_at_work(uncentred_backward):
+    """The layer whose dx the answer gives; its other gradients are sums."""
+    def x_hat(x):
+        return x / np.sqrt((x**2).mean(axis=0) + 1e-5)
+
+    return train_with(Layer(
+        lambda x, gamma, beta: gamma * x_hat(x) + beta,
+        lambda dy, x, gamma: (uncentred_backward(dy, x, gamma, 1e-5), (dy * x_hat(x)).sum(axis=0), dy.sum(axis=0))))
 
 
 def _uncentred_law(args, outputs):
@@ -100,11 +115,12 @@ def _uncentred_law(args, outputs):
     square = (x**2).mean(axis=0)
     x_hat = x / np.sqrt(square + eps)
     right = eps / (square + eps) ** 1.5 * (gamma * dy * x_hat).sum(axis=0)
-    return np.allclose((outputs[0] * x_hat).sum(axis=0), right, rtol=0, atol=1e-9)
+    return np.allclose((outputs[0] * x_hat).sum(axis=0), right, rtol=0, atol=1e-9 * (1 + np.abs(outputs[0]).max()))
 
 
 @exercise(
     cases=_uncentred_cases,
+    at_work=_uncentred_at_work,
     outputs=("dx",),
     hints=(
         "nudge one entry of x and compare the change of sum(dy * y) with your dx",
@@ -148,18 +164,29 @@ def uncentred_backward(dy, x, gamma, eps):
     return inv_rms * (dx_hat - x_hat * along)
 
 
-def _image_cases():
+def _image_cases(seed=0):
     x = np.arange(8.0).reshape(2, 1, 2, 2)
     yield "one channel, two images of 2 x 2", (x, np.array([2.0]), np.array([1.0]), 1e-5)
-    yield "3 channels", (_batch(5, (4, 3, 2, 5)), *_parameters(5, 3), 1e-5)
-    bright = _batch(6, (3, 2, 4, 5), spread=0.3)
+    yield "3 channels", (_batch(5 + 100 * seed, (4, 3, 2, 5)), *_parameters(5 + 100 * seed, 3), 1e-5)
+    bright = _batch(6 + 100 * seed, (3, 2, 4, 5), spread=0.3)
     bright[0] += 1
-    yield "one brighter image, spread near sqrt(eps)", (bright, *_parameters(6, 2), 0.1)
-    yield "float32", (*(a.astype(np.float32) for a in (_batch(7, (2, 5, 3, 4)), *_parameters(7, 5))), 1e-3)
+    yield "one brighter image, spread near sqrt(eps)", (bright, *_parameters(6 + 100 * seed, 2), 0.1)
+    yield "values around 1000", (_batch(17 + 100 * seed, (4, 3, 2, 5), mean=1000, spread=300),
+                                 *_parameters(17 + 100 * seed, 3), 1e-5)
+    single = _batch(7 + 100 * seed, (2, 5, 3, 4)), *_parameters(7 + 100 * seed, 5)
+    yield "float32", (*(a.astype(np.float32) for a in single), 1e-3)
+
+
+def _images_at_work(batch_norm_images):
+    """Each unit of the small net is a channel of one pixel."""
+    return train_with(Layer(
+        lambda x, gamma, beta: batch_norm_images(x[:, :, None, None], gamma, beta, 1e-5)[:, :, 0, 0],
+        backward_of(batch_norm)))
 
 
 @exercise(
     cases=_image_cases,
+    at_work=_images_at_work,
     outputs=("y",),
     hints=(
         "each channel of y, y[:, c], must have mean beta[c]; all entries together tell you nothing",
@@ -193,6 +220,7 @@ def _image_cases():
         "the mean of the images' variances is only the part within images; see (4.21)": {
             "x.var(axis=axes, keepdims=True)": "x.var(axis=(2, 3), keepdims=True).mean(axis=0, keepdims=True)"},
         "eps is missing: it is added to the variance, inside the square root": {"var + eps": "var"},
+        "eps is added, it is not a floor": {"var + eps": "np.maximum(var, eps)"},
         "the variance divides by m = N * H * W, not by m - 1": {
             "x.var(axis=axes, keepdims=True)": "x.var(axis=axes, keepdims=True, ddof=1)"},
         "eps belongs inside the square root, added to the variance": {"np.sqrt(var + eps)": "(np.sqrt(var) + eps)"},
@@ -210,13 +238,13 @@ def batch_norm_images(x, gamma, beta, eps):
     return gamma[:, None, None] * x_hat + beta[:, None, None]
 
 
-def _torch_cases():
+def _torch_cases(seed=0):
     import torch
 
-    for seed, shape, eps, name in [(10, (2, 1, 2, 1), 1e-5, "one channel, four values"),
-                                   (11, (3, 2, 4, 5), 1e-5, "2 channels"), (12, (4, 3, 1, 2), 0.1, "eps matters")]:
-        dy = np.random.default_rng(seed).standard_normal(shape) + 0.7
-        yield name, (torch.tensor(_batch(seed, shape, spread=0.4)), torch.tensor(dy), eps)
+    for k, shape, eps, name in [(10, (2, 1, 2, 1), 1e-5, "one channel, four values"),
+                                (11, (3, 2, 4, 5), 1e-5, "2 channels"), (12, (4, 3, 1, 2), 0.1, "eps matters")]:
+        dy = np.random.default_rng(k + 100 * seed).standard_normal(shape) + 0.7
+        yield name, (torch.tensor(_batch(k + 100 * seed, shape, spread=0.4)), torch.tensor(dy), eps)
 
 
 @exercise(
