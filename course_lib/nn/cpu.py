@@ -9,10 +9,8 @@ from itertools import repeat
 from math import gcd
 
 import torch
-from torch.autograd.function import once_differentiable
-
-from .lines import norm_gradients, tlu_backward, total, wide
-from .lrn import inverse_power, window_sum
+from .lines import norm_gradients, tlu_backward, total, transformed, wide
+from .lrn import inverse_power, window_gradient, window_sum
 
 BLOCK = 2**17  # entries worked on at once: a few arrays of 512 kB stay in the cache of a core
 
@@ -36,7 +34,7 @@ class Norm(torch.autograd.Function):
     def backward(ctx, dy, *_):
         x, gamma, beta, eps, mu, rest, var = ctx.saved_tensors
         eps_given = ctx.eps if eps is None else eps
-        if torch.is_grad_enabled():  # somebody wants to differentiate the gradient
+        if torch.is_grad_enabled() or transformed(dy):  # the gradient is to be differentiated, or comes in batches
             return *norm_gradients(dy, x, gamma, beta, eps_given, ctx.axes, ctx.center), None, None
         dx = torch.empty_like(x)
         dgamma, dbeta, deps = torch.zeros((3, *gamma.shape), dtype=mu.dtype, device=x.device)
@@ -109,7 +107,7 @@ class TLU(torch.autograd.Function):
     @staticmethod
     def backward(ctx, dz):
         z, tau = ctx.saved_tensors
-        if torch.is_grad_enabled():  # linear in dz, in steps that autograd can follow: the second derivative is right
+        if torch.is_grad_enabled() or transformed(dz):  # linear in dz, in steps that autograd can follow
             dy, dtau = tlu_backward(dz, z, tau)
             return dy, dtau.to(tau.dtype)
         dy, dtau = torch.empty_like(z), torch.zeros_like(tau, dtype=wide(z))
@@ -131,18 +129,20 @@ class LocalResponseNorm(torch.autograd.Function):
             torch.mul(window_sum(squares, left=size // 2, right=(size - 1) // 2), alpha, out=t_).add_(k)
             y_.copy_(inverse_power(t_, beta).mul_(x_))
         ctx.save_for_backward(x, t)
-        ctx.size, ctx.alpha, ctx.beta = size, alpha, beta
+        ctx.setting = size, k, alpha, beta
         return y
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, dy):
         x, t = ctx.saved_tensors
+        size, _, alpha, beta = ctx.setting
+        if torch.is_grad_enabled() or transformed(dy):
+            return window_gradient(dy, x, *ctx.setting), None, None, None, None
         dx = torch.empty_like(x)
         for x_, dy_, t_, dx_ in _blocks((1,), x, dy, t, dx):
-            direct = inverse_power(t_, ctx.beta).mul_(dy_)
-            seen_by = window_sum((direct * x_).div_(t_), left=(ctx.size - 1) // 2, right=ctx.size // 2)
-            dx_.copy_(direct.addcmul_(seen_by, x_.to(t.dtype), value=-2 * ctx.alpha * ctx.beta))
+            direct = inverse_power(t_, beta).mul_(dy_)
+            seen_by = window_sum((direct * x_).div_(t_), left=(size - 1) // 2, right=size // 2)
+            dx_.copy_(direct.addcmul_(seen_by, x_.to(t.dtype), value=-2 * alpha * beta))
         return dx, None, None, None, None
 
 

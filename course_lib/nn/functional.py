@@ -15,7 +15,6 @@ The formulas stand three times, and this module chooses:
 from importlib.util import find_spec
 
 import torch
-from torch.autograd import forward_ad
 
 from .. import checks
 from . import cpu, lines, lrn, whitening
@@ -71,16 +70,19 @@ class use_kernels:
 # ---------------------------------------------------------------- the choice
 
 
-def _by_kernels(x):
-    return KERNELS and gpu is not None and gpu.takes(x) and not _in_forward_mode()
+def _by_kernels(x, *others):
+    """A kernel is one step that `torch.compile` knows; `torch.func` and forward mode get lines."""
+    return KERNELS and gpu is not None and gpu.takes(x) and (
+        torch.compiler.is_compiling() or not lines.transformed(x, *others))
 
 
 def _by_blocks(x):
-    return x.device.type == "cpu" and not _in_forward_mode()
+    return x.device.type == "cpu"
 
 
-def _in_forward_mode():
-    return forward_ad._current_level >= 0  # torch has no public way to ask
+def _followed(*tensors):
+    """Does torch follow each step, so that plain ones it must be: compile, export, `torch.func`, forward mode?"""
+    return torch.compiler.is_compiling() or lines.transformed(*tensors)
 
 
 def norm(x, gamma, beta, *, over, center=True, eps, tau=None):
@@ -101,10 +103,11 @@ def norm(x, gamma, beta, *, over, center=True, eps, tau=None):
     _require_eps(eps)
     if center:
         checks.statistics(over.split(x).shape, over.axes(x.ndim))
-    if over.kind != "axes" and (over.kind == "map" or not torch.is_tensor(eps)) and _by_kernels(x):
+    known = over.kind != "axes" and (over.kind == "map" or not torch.is_tensor(eps))
+    if known and _by_kernels(x, gamma, beta, tau, eps):
         return gpu.layer(x, gamma, beta, tau, eps, over, center)
-    if _in_forward_mode():
-        engine, unit = lines.norm, lines.TLU.apply
+    if _followed(x, gamma, beta, tau, eps):
+        engine, unit = lines.norm, lines.tlu
     elif _by_blocks(x):
         engine, unit = cpu.Norm.apply, cpu.TLU.apply
     else:
@@ -174,8 +177,8 @@ def tlu(y, tau):
     checks.channels(y.shape, "y")
     checks.floating(y=y)
     require_parameters(y, (1,), tau=tau)
-    unit = cpu.TLU if _by_blocks(y) else lines.TLU
-    return unit.apply(y, lines.per_channel(tau, y.ndim))
+    unit = lines.tlu if _followed(y, tau) else cpu.TLU.apply if _by_blocks(y) else lines.TLU.apply
+    return unit(y, lines.per_channel(tau, y.ndim))
 
 
 def batch_norm_inference(x, gamma, beta, mean, var, *, eps=1e-5):
@@ -184,7 +187,7 @@ def batch_norm_inference(x, gamma, beta, mean, var, *, eps=1e-5):
     checks.floating(x=x)
     require_parameters(x, (1,), gamma=gamma, beta=beta, mean=mean, var=var)
     _require_eps(eps)
-    if _by_kernels(x) and not (mean.requires_grad or var.requires_grad):
+    if _by_kernels(x, gamma, beta, mean, var) and not (mean.requires_grad or var.requires_grad):
         return gpu.inference(x, gamma, beta, mean, var, eps)
     return lines.batch_norm_inference(x, gamma, beta, mean, var, eps)
 
@@ -196,7 +199,7 @@ def local_response_norm(x, *, size=5, k=2.0, alpha=1e-4, beta=0.75):
     checks.window(size, k, alpha)
     if _by_kernels(x) and size <= gpu.LARGEST_WINDOW:
         return gpu.window(x, int(size), float(k), float(alpha), float(beta))
-    if _in_forward_mode():
+    if _followed(x):
         return lrn.local_response_norm(x, size, k, alpha, beta)[0]
     unit = cpu.LocalResponseNorm if _by_blocks(x) else lrn.LocalResponseNorm
     return unit.apply(x, size, k, alpha, beta)
@@ -213,7 +216,7 @@ def whiten_with_moments(x, *, method="zca", eps=0.0):
     checks.samples(x.shape)
     checks.method(method, whitening.METHODS)
     _require_eps(eps)
-    return whitening.Whiten.apply(x, method, eps)
+    return whitening.Whiten.apply(x, method, eps)[:3]
 
 
 def whiten_inference(x, mean, cov, *, eps=0.0):

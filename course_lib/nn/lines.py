@@ -2,11 +2,15 @@
 
 `cpu.py` does the same in blocks that fit a cache, `gpu/` in fused kernels.  The
 lines run on every other device, for types that no kernel takes, and wherever
-more than a first gradient is asked for: autograd can follow plain steps twice,
-and in forward mode.  Half types are computed in float32 and rounded at the end.
+more than a first gradient is asked for: plain steps can be followed twice, in
+forward mode and by `torch.func`.  Half types are computed in float32 and rounded
+at the end.
 """
 
+from functools import wraps
+
 import torch
+from torch.autograd import forward_ad
 
 
 def standardize(x, axes, *, center=True, eps=1e-5):
@@ -33,6 +37,11 @@ def norm(x, gamma, beta, eps, axes, center):
     return y.to(x.dtype), mu, var
 
 
+def tlu(y, tau):
+    """Mirrors `course_lib.tlu`; tau broadcasts against y.  At y = tau the gradient goes to tau, NaN stays NaN."""
+    return torch.where((y > tau) | y.isnan(), y, tau.to(y.dtype))
+
+
 class Norm(torch.autograd.Function):
     """`norm`, with the gradients that `norm_backward` of `course_lib.norms` writes down."""
 
@@ -48,7 +57,7 @@ class Norm(torch.autograd.Function):
     @staticmethod
     def backward(ctx, dy, *_):
         x, gamma, beta, eps, x_hat, inv_std = ctx.saved_tensors
-        if torch.is_grad_enabled():  # somebody wants to differentiate the gradient
+        if torch.is_grad_enabled() or transformed(dy):  # the gradient is to be differentiated, or comes in batches
             eps = ctx.eps if eps is None else eps
             return *norm_gradients(dy, x, gamma, beta, eps, ctx.axes, ctx.center), None, None
         dy = widen(dy)
@@ -74,7 +83,51 @@ def gradients(function, inputs, dy):
     return [next(found) if torch.is_tensor(p) and p.requires_grad else None for p in inputs]
 
 
-def layer(x, gamma, beta, tau, eps, over, center, *, norm=norm, tlu=None):
+def transformed(*tensors):
+    """Do `torch.func`, forward mode or batches of gradients follow each step?  A step of our own would stop them."""
+    # Of two of the three torch has no public way to tell.
+    return torch._C._are_functorch_transforms_active() or any(
+        torch._C._functorch.is_legacy_batchedtensor(t) or forward_ad.unpack_dual(t).tangent is not None
+        for t in tensors if torch.is_tensor(t))
+
+
+def first_derivative_only(name):
+    """Makes a `backward` whose results, where they have a graph, refuse to be differentiated.
+
+    torch's `once_differentiable` refuses only where dy has a derivative too; else it is silent, and the second
+    derivative is 0.
+    """
+    def decorate(backward):
+        @wraps(backward)
+        def run(ctx, *dy):
+            with torch.no_grad():
+                found = backward(ctx, *dy)
+            if not torch.is_grad_enabled():
+                return found
+            return tuple(None if d is None else _Refusal.apply(d, name, *dy, *ctx.saved_tensors) for d in found)
+        return run
+    return decorate
+
+
+class _Refusal(torch.autograd.Function):
+    """A gradient, which depends on tensors in a way that has no derivative here."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(gradient, name, *sources):
+        return gradient.clone()
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.name = inputs[1]
+
+    @staticmethod
+    def backward(ctx, _):
+        raise RuntimeError(f"cannot differentiate twice: {ctx.name} has a first derivative only")
+
+
+def layer(x, gamma, beta, tau, eps, over, center, *, norm=norm, tlu=tlu):
     """Any layer on parameters as users give them: y, mean and variance.
 
     Args:
@@ -82,7 +135,7 @@ def layer(x, gamma, beta, tau, eps, over, center, *, norm=norm, tlu=None):
         gamma, beta, tau: of the shape of a channel axis or of the last axes, or None.
         eps: a number, or a tensor (C,); with "axes" one that broadcasts against the statistics.
         over: an `Over`.
-        norm, tlu: those of this module, or faster ones.
+        norm, tlu: those of this module, or steps of our own, which know their gradients.
     """
     gamma, beta, eps = (over.lift(p, x.ndim) for p in (gamma, beta, eps))
     seen = over.split(x)
@@ -90,17 +143,16 @@ def layer(x, gamma, beta, tau, eps, over, center, *, norm=norm, tlu=None):
         gamma = torch.ones_like(eps) if torch.is_tensor(eps) else seen.new_ones((1,) * seen.ndim)
     y, mu, var = norm(seen, gamma, beta, eps, over.axes(x.ndim), center)
     y = over.joined(y)
-    return y if tau is None else (tlu or TLU.apply)(y, per_channel(tau, x.ndim)), mu, var
+    return y if tau is None else tlu(y, per_channel(tau, x.ndim)), mu, var
 
 
 class TLU(torch.autograd.Function):
-    """Mirrors `tlu` and `tlu_backward` of `course_lib`; tau broadcasts against y."""
+    """`tlu`, with the gradients that `tlu_backward` of `course_lib` writes down."""
 
     @staticmethod
     def forward(ctx, y, tau):
         z = torch.maximum(y, tau.to(y.dtype))
         ctx.save_for_backward(z, tau)
-        ctx.save_for_forward(z, tau)
         return z
 
     @staticmethod
@@ -108,11 +160,6 @@ class TLU(torch.autograd.Function):
         z, tau = ctx.saved_tensors
         dy, dtau = tlu_backward(dz, z, tau)
         return dy, dtau.to(tau.dtype)
-
-    @staticmethod
-    def jvp(ctx, y_tangent, tau_tangent):
-        z, tau = ctx.saved_tensors
-        return torch.where(z > tau.to(z.dtype), y_tangent, tau_tangent.to(z.dtype))
 
 
 def tlu_backward(dz, z, tau):

@@ -1,9 +1,8 @@
 """Local response norm in plain lines, to be read beside `course_lib/lrn.py`."""
 
 import torch
-from torch.autograd.function import once_differentiable
 
-from .lines import widen
+from .lines import gradients, transformed, widen
 
 
 def local_response_norm(x, size, k, alpha, beta):
@@ -21,18 +20,24 @@ class LocalResponseNorm(torch.autograd.Function):
     def forward(ctx, x, size, k, alpha, beta):
         y, t = local_response_norm(x, size, k, alpha, beta)
         ctx.save_for_backward(x, t)
-        ctx.size, ctx.alpha, ctx.beta = size, alpha, beta
+        ctx.setting = size, k, alpha, beta
         return y
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, dy):
         x, t = ctx.saved_tensors
-        size, alpha, beta = ctx.size, ctx.alpha, ctx.beta
+        size, _, alpha, beta = ctx.setting
+        if torch.is_grad_enabled() or transformed(dy):  # the gradient is to be differentiated, or comes in batches
+            return window_gradient(dy, x, *ctx.setting), None, None, None, None
         direct = dy * inverse_power(t, beta)
         seen_by = window_sum(direct * x / t, left=(size - 1) // 2, right=size // 2)
         dx = direct - 2 * alpha * beta * x * seen_by
         return dx.to(x.dtype), None, None, None, None
+
+
+def window_gradient(dy, x, size, k, alpha, beta):
+    """The gradient of `local_response_norm`, with a graph."""
+    return gradients(lambda x: local_response_norm(x, size, k, alpha, beta)[0], [x], dy)[0]
 
 
 def window_sum(a, *, left, right):

@@ -1,20 +1,37 @@
 """Layers with the names, arguments, defaults and `state_dict` of `torch.nn`, and arithmetic of our own.
 
 A checkpoint of `torch.nn` loads strictly and gives the same numbers.  torch's
-own classes keep the parameters and the buffers; only `forward` is ours.
+own classes keep the parameters and the buffers; only `forward` is ours.  To
+`torch.fx` each layer is one step, as torch's own are.
 """
 
+from functools import wraps
+
 import torch
-from torch import nn
+from torch import fx, nn
 
 from .. import checks
 from . import functional as F
+from . import lines
 from .over import BATCH, MAP, Over
+
+
+def one_step(forward):
+    """Makes a `forward` that leaves a layer whole where `torch.fx` traces a network: there are no numbers to check."""
+    @wraps(forward)
+    def run(self, x):
+        if isinstance(x, fx.Proxy):
+            if self is x.tracer.root:
+                raise TypeError(f"a {type(self).__name__} by itself cannot be traced; trace a network that holds it")
+            return x.tracer.create_proxy("call_module", x.tracer.path_of_module(self), (x,), {})
+        return forward(self, x)
+    return run
 
 
 class BatchNorm:
     """What all classes of batch norm share: forward for any number of spatial axes, running statistics as torch's."""
 
+    @one_step
     def forward(self, x):
         self._check_input_dim(x)
         require_channels(x, self.num_features, "BatchNorm")
@@ -49,7 +66,9 @@ class BatchNorm3d(BatchNorm, nn.BatchNorm3d):
 
 
 class _InstanceNorm:
-    """The forward of instance norm; torch's class has added the sample axis where there was none."""
+    """The forward of instance norm; torch's class adds the sample axis where there is none, and calls ours."""
+
+    forward = one_step(nn.modules.instancenorm._InstanceNorm.forward)
 
     def _apply_instance_norm(self, x):
         if not self.training and self.track_running_stats:
@@ -77,6 +96,7 @@ class InstanceNorm3d(_InstanceNorm, nn.InstanceNorm3d):
 class LayerNorm(nn.LayerNorm):
     """Layer norm over the last axes; `torch.nn.LayerNorm`."""
 
+    @one_step
     def forward(self, x):
         return F.norm(x, self.weight, self.bias, over=_last(x, self.normalized_shape), eps=self.eps)[0]
 
@@ -84,6 +104,7 @@ class LayerNorm(nn.LayerNorm):
 class RMSNorm(nn.RMSNorm):
     """RMS norm over the last axes; `torch.nn.RMSNorm`, whose eps of None is the machine epsilon of the computation."""
 
+    @one_step
     def forward(self, x):
         eps = torch.finfo(torch.promote_types(x.dtype, torch.float32)).eps if self.eps is None else self.eps
         return F.norm(x, self.weight, None, over=_last(x, self.normalized_shape), center=False, eps=eps)[0]
@@ -99,6 +120,7 @@ class GroupNorm(nn.GroupNorm):
         if not bias:  # here, because older versions of torch do not know the argument
             self.register_parameter("bias", None)
 
+    @one_step
     def forward(self, x):
         require_channels(x, self.num_channels, "GroupNorm")
         return F.group_norm(x, self.weight, self.bias, groups=self.num_groups, eps=self.eps)
@@ -129,6 +151,7 @@ class FilterResponseNorm(nn.Module):
         if self.learned_eps:
             nn.init.constant_(self.eps_l, 1e-4)
 
+    @one_step
     def forward(self, x):
         require_channels(x, self.num_features, type(self).__name__)
         return F.filter_response_norm(x, self.weight, self.bias, eps=self._eps())
@@ -154,6 +177,7 @@ class FilterResponseNormTLU(FilterResponseNorm):
         super().reset_parameters()
         nn.init.zeros_(self.tau)
 
+    @one_step
     def forward(self, x):
         require_channels(x, self.num_features, type(self).__name__)
         return F.filter_response_norm_tlu(x, self.weight, self.bias, self.tau, eps=self._eps())
@@ -170,6 +194,7 @@ class TLU(nn.Module):
         self.num_features = num_features
         self.tau = nn.Parameter(torch.zeros(num_features, device=device, dtype=dtype))
 
+    @one_step
     def forward(self, x):
         require_channels(x, self.num_features, type(self).__name__)
         return F.tlu(x, self.tau)
@@ -181,6 +206,7 @@ class TLU(nn.Module):
 class LocalResponseNorm(nn.LocalResponseNorm):
     """Local response norm of (N, C, *S); `torch.nn.LocalResponseNorm`, which divides alpha by size."""
 
+    @one_step
     def forward(self, x):
         if x.ndim < 3:
             raise ValueError(f"expected 3D or higher dimensionality input (got {x.ndim}D input)")
@@ -217,6 +243,7 @@ class ZCAWhitening(nn.Module):
             self.register_buffer("running_cov", torch.eye(num_features, **setting))
             self.register_buffer("num_batches_tracked", torch.tensor(0, device=device))
 
+    @one_step
     def forward(self, x):
         require_channels(x, self.num_features, type(self).__name__)
         rows = x.movedim(1, -1).reshape(-1, self.num_features)
@@ -244,7 +271,9 @@ class ZCAWhitening(nn.Module):
 
 @torch.no_grad()
 def _blend(running, new, new_weight):
-    running.mul_(1 - new_weight).add_(new_weight * new.reshape(running.shape))
+    """running <- (1 - new_weight) * running + new_weight * new, rounded once where running is of a half type."""
+    running = running[...]  # a view: `torch.func` lets nobody change a tensor that it has not made itself
+    running.copy_(lines.widen(running) * (1 - new_weight) + new_weight * new.reshape(running.shape))
 
 
 def require_channels(x, channels, name):

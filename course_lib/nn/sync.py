@@ -15,12 +15,11 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.autograd.function import once_differentiable
 
 from .. import checks
 from .functional import require_parameters
-from .lines import per_channel, wide
-from .modules import BatchNorm, require_channels, require_positive
+from .lines import first_derivative_only, per_channel, wide
+from .modules import BatchNorm, one_step, require_channels, require_positive
 
 __all__ = ["SyncBatchNorm", "convert_sync_batchnorm"]
 
@@ -67,6 +66,7 @@ class SyncBatchNorm(BatchNorm, nn.modules.batchnorm._BatchNorm):
     def _check_input_dim(self, x):
         require_channels(x, self.num_features, "SyncBatchNorm")
 
+    @one_step
     def forward(self, x):
         group = self._group()
         if group is None:
@@ -157,7 +157,7 @@ class SyncNorm(torch.autograd.Function):
         return _apply(x, gamma, beta, hi, lo, inv_std), mean, var, count
 
     @staticmethod
-    @once_differentiable
+    @first_derivative_only("SyncBatchNorm")
     def backward(ctx, dy, *_):
         x, gamma, beta, hi, lo, inv_std = ctx.saved_tensors
         dx, sums = None, _sums(x, dy, hi, lo)

@@ -1,16 +1,16 @@
 """Whitening in plain lines, to be read beside `course_lib/whitening.py`; in float64, whatever the type of x."""
 
 import torch
-from torch.autograd.function import once_differentiable
 
 from .. import checks
+from .lines import first_derivative_only
 
 
 class Whiten(torch.autograd.Function):
-    """Mirrors `whiten` and `whiten_backward` of `course_lib`; mean and covariance come out as well."""
+    """Mirrors `whiten` and `whiten_backward` of `course_lib`; mean and covariance come out as well, and what is kept."""
 
     @staticmethod
-    def forward(ctx, x, method, eps):
+    def forward(x, method, eps):
         n, d = x.shape
         wide = x.to(torch.float64)
         mu = wide.sum(0) / max(n, 1)
@@ -23,14 +23,17 @@ class Whiten(torch.autograd.Function):
             checks.full_rank(int(torch.linalg.matrix_rank(ridge, hermitian=True)), n, d)
             to_z, rotation, share = METHODS[method](ridge)
         z = x_centered @ to_z
-        ctx.save_for_backward(z, to_z, rotation, share)
-        ctx.mark_non_differentiable(mu, cov)
-        return (z @ rotation).to(x.dtype), mu, cov
+        return (z @ rotation).to(x.dtype), mu, cov, z, to_z, rotation, share
 
     @staticmethod
-    @once_differentiable
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(inputs[0], *output[3:])
+        ctx.mark_non_differentiable(*output[1:])
+
+    @staticmethod
+    @first_derivative_only("whiten")
     def backward(ctx, dy, *_):
-        z, to_z, rotation, share = ctx.saved_tensors
+        _, z, to_z, rotation, share = ctx.saved_tensors
         checks.no_tie(share.isinf().nonzero().tolist())
         n = max(len(z), 1)
         dz = dy.to(z.dtype) @ rotation.T

@@ -335,10 +335,11 @@ def test_first_gradient_with_a_graph_is_right_where_inputs_depend_on_each_other(
             assert layers.relative_error(a.detach().cpu().numpy(), b.cpu().numpy()) < 2e-6
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")  # torch's own
 def test_forward_mode_and_eps_of_each_sample_are_left_to_the_torch_lines():
     x = torch.randn(3, 3, 4, device=DEVICE)
     with torch.autograd.forward_ad.dual_level(), pytest.raises(AssertionError, match="the torch lines ran"):
-        F.layer_norm(x, torch.ones(4, device=DEVICE), None)
+        F.layer_norm(torch.autograd.forward_ad.make_dual(x, x), torch.ones(4, device=DEVICE), None)
     with pytest.raises(AssertionError, match="the torch lines ran"):
         F.standardize(x, (2,), eps=torch.ones(3, 1, 1, device=DEVICE))  # as many samples as channels
     with pytest.raises(AssertionError, match="the torch lines ran"):
@@ -470,11 +471,33 @@ def test_more_maps_than_the_kernels_can_count_are_refused():
         view.View(x.to("meta"), "batch", 0)
 
 
-def test_second_derivative_of_windows_is_refused():
-    x = torch.ones(2, 4, 3, device=DEVICE, requires_grad=True)
-    dx, = torch.autograd.grad(F.local_response_norm(x).square().sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="no autograd formula|does not require grad|not registered"):
-        dx.sum().backward()
+@pytest.mark.parametrize("loss", [torch.Tensor.sum, lambda y: y.square().sum()], ids=["constant dy", "dy of x"])
+def test_second_derivative_of_windows_comes_from_the_torch_lines(loss, monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.setattr(operators, "DEVICES", {DEVICE})
+    x = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(0)).to(DEVICE)
+    results = []
+    for dtype in (torch.float32, torch.float64):
+        leaf = x.to(dtype).requires_grad_()
+        dx, = torch.autograd.grad(loss(F.local_response_norm(leaf, size=3, alpha=0.3)), leaf, create_graph=True)
+        results.append(torch.autograd.grad(dx.square().sum(), leaf)[0].double())
+    torch.testing.assert_close(*results, rtol=1e-5, atol=1e-5)  # two derivatives in float32
+
+
+def test_gradients_in_batches_and_transforms_come_from_the_torch_lines(monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.setattr(operators, "DEVICES", {DEVICE})
+    x = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(0)).to(DEVICE).requires_grad_()
+    mean = torch.zeros(4, device=DEVICE)
+    for function in (lambda x: F.group_norm(x, None, None, groups=2), lambda x: F.batch_norm_inference(
+            x, None, None, mean, mean + 2), lambda x: F.local_response_norm(x, size=3, alpha=0.3)):
+        y = function(x)
+        dys = torch.stack([torch.ones_like(y), y.detach()])
+        one_by_one = torch.stack([torch.autograd.grad(y, x, dy, retain_graph=True)[0] for dy in dys])
+        together, = torch.autograd.grad(y, x, dys, is_grads_batched=True)
+        vjp = torch.func.vjp(function, x.detach())[1]
+        torch.testing.assert_close(together, one_by_one, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(torch.func.vmap(vjp)(dys)[0], one_by_one, rtol=1e-5, atol=1e-5)
 
 
 # ---------------------------------------------------------------- modules and the switch

@@ -68,17 +68,32 @@ def test_other_gradient_passes_gradcheck(name):
     assert torch.autograd.gradcheck(*other_leaves(name), **STRICT)
 
 
-@pytest.mark.parametrize("name", ["tlu", "frn_tlu", "inference"])
+@whole_and_in_parts
+@pytest.mark.parametrize("name", ["tlu", "frn_tlu", "inference", "lrn", "lrn_even_window_other_power"])
 def test_other_second_derivative_passes_gradgradcheck(name):
     assert torch.autograd.gradgradcheck(*other_leaves(name), **STRICT)
 
 
-@pytest.mark.parametrize("name", ["lrn", "zca"])
-def test_second_derivative_is_refused_where_it_would_be_wrong(name):
+def test_gradient_penalty_through_two_local_response_norms_is_that_of_torch():
+    """The gradient of a sum is constant at the last layer, and depends on x all the same."""
+    conv = torch.nn.Conv1d(3, 6, 2, dtype=torch.float64)
+    x = torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64, requires_grad=True)
+    found = []
+    for norm in (lambda y: F.local_response_norm(y, size=3, k=1.0, alpha=1 / 3),
+                 lambda y: torch.nn.functional.local_response_norm(y, 3, alpha=1.0)):
+        dx, = torch.autograd.grad(norm(norm(conv(x))).sum(), x, create_graph=True)
+        found.append(torch.autograd.grad(dx.square().sum(), [x, *conv.parameters()]))
+    torch.testing.assert_close(*found, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("loss", [torch.sum, lambda y: y.square().sum()], ids=["constant dy", "dy of x"])
+@pytest.mark.parametrize("name", ["zca", "pca", "cholesky"])
+def test_second_derivative_of_whitening_is_refused(name, loss):
     function, (x,) = other_leaves(name)
-    dx, = torch.autograd.grad(function(x).square().sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="differentiate twice"):
-        dx.sum().backward()
+    dx, = torch.autograd.grad(loss(function(x)), x, create_graph=True)
+    torch.testing.assert_close(dx, torch.autograd.grad(loss(function(x)), x)[0], rtol=0, atol=0)
+    with pytest.raises(RuntimeError, match="cannot differentiate twice: whiten has a first derivative only"):
+        dx.square().sum().backward()
 
 
 @pytest.mark.parametrize("layer", SMALL, ids=str)

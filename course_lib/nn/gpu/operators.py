@@ -14,7 +14,7 @@ from functools import wraps
 import torch
 from torch import Tensor
 
-from .. import lines
+from .. import lines, lrn
 from ..over import Over
 from . import columns, rows, windows
 from .view import View
@@ -126,7 +126,7 @@ def _gradients(ctx, dy, *_):
     if dy is None:
         return (None,) * 9
     x, *parameters, hi, lo, var = ctx.saved_tensors
-    if torch.is_grad_enabled():  # somebody wants to differentiate the gradient: the torch lines can
+    if torch.is_grad_enabled() or lines.transformed(dy):  # to be differentiated, or in batches: the torch lines can
         eps, kind, count, center = ctx.setting
 
         def plain(x, gamma, beta, tau, learned):
@@ -184,7 +184,7 @@ def _keep_scale(ctx, inputs, output):
 
 def _scale_gradients(ctx, dy):
     x, gamma, beta, mean, var = ctx.saved_tensors
-    if torch.is_grad_enabled():
+    if torch.is_grad_enabled() or lines.transformed(dy):
         def plain(x, gamma, beta):
             return lines.batch_norm_inference(x, gamma, beta, mean, var, ctx.eps)
 
@@ -236,7 +236,9 @@ def _keep_window(ctx, inputs, output):
 
 
 def _window_gradients(ctx, dy):
-    return window_backward(dy, *ctx.saved_tensors, *ctx.setting), None, None, None, None
+    exact = torch.is_grad_enabled() or lines.transformed(dy)
+    gradient = lrn.window_gradient if exact else window_backward
+    return gradient(dy, *ctx.saved_tensors, *ctx.setting), None, None, None, None
 
 
 window.register_autograd(_window_gradients, setup_context=_keep_window)
