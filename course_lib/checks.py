@@ -10,6 +10,15 @@ from math import prod
 import numpy as np
 
 
+def array(name, a):
+    """`a` as an array of a floating type.  A masked array would lose its mask without a word."""
+    if isinstance(a, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array, and its mask would be lost; give the entries that count")
+    a = np.asarray(a)
+    floating(**{name: a})
+    return a
+
+
 def floating(**arrays):
     """Refuse integers, in which a mean or a gradient would be cut off; the keywords name the arrays."""
     for name, a in arrays.items():
@@ -39,6 +48,12 @@ def parameters(shape, axes, **arrays):
             raise ValueError(f"x {has}; {name} has shape {tuple(a.shape)}, not {expected}")
 
 
+def gamma_given(gamma):
+    """Where the shape of gamma names the axes, there is a gamma."""
+    if gamma is None:
+        raise TypeError("gamma is None, but its shape says which axes share statistics; ones of that shape do nothing")
+
+
 def last_axes(shape, gamma_shape):
     """The axes of x that gamma has: the last ones."""
     shape, gamma_shape, depth = tuple(shape), tuple(gamma_shape), len(gamma_shape)
@@ -49,6 +64,8 @@ def last_axes(shape, gamma_shape):
 
 def axes_of(shape, axes):
     """The axes, sorted and counted from the first."""
+    if isinstance(axes, (int, np.integer)):
+        raise TypeError(f"axes is {axes}; it needs a tuple, such as ({axes},)")
     shape, axes = tuple(shape), tuple(axes)
     if not all(-len(shape) <= axis < len(shape) for axis in axes):
         raise ValueError(f"x of shape {shape} has no axes {axes}")
@@ -60,6 +77,8 @@ def axes_of(shape, axes):
 
 def groups(groups, channels, name="groups"):
     """The groups are equally large."""
+    if not isinstance(groups, (int, np.integer)):
+        raise TypeError(f"{name} is {groups!r}; it needs an integer")
     if groups < 1 or channels % groups:
         raise ValueError(f"{name} ({groups}) must divide the number of channels ({channels})")
 
@@ -79,10 +98,25 @@ def eps_fits(eps_shape, shape, axes):
         raise ValueError(f"eps has shape {tuple(eps_shape)}, but the statistics have {kept}")
 
 
-def not_negative(eps):
-    """eps is 0 or more, and not NaN."""
-    if not eps >= 0:
-        raise ValueError(f"eps must be 0 or more, got {eps}")
+def number(name, value):
+    """A single real number."""
+    if not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{name} is {value!r}; it needs a number")
+
+
+def not_negative(value, name="eps"):
+    """A number, or the smallest of an array, is 0 or more, and not NaN."""
+    if isinstance(value, (np.ndarray, list, tuple)):
+        value = np.min(value, initial=0)
+    number(name, value)
+    if not value >= 0:
+        raise ValueError(f"{name} must be 0 or more, got {value}")
+
+
+def count(name, n, least=0):
+    """So many of something."""
+    if not isinstance(n, (int, np.integer)) or n < least:
+        raise ValueError(f"{name} must be an integer of {least} or more, got {n!r}")
 
 
 def same_shape(name, shape, original, expected):
@@ -91,8 +125,17 @@ def same_shape(name, shape, original, expected):
         raise ValueError(f"{name} has shape {shape}, but {original} had {expected}")
 
 
+def cache(found, kind):
+    """What a backward pass gets after the gradient."""
+    if not isinstance(found, kind):
+        raise TypeError(f"the cache is of type {type(found).__name__}; "
+                        "it is the second result of the forward pass, and comes after the gradient")
+
+
 def window(size, k, alpha):
     """The window of local response norm."""
+    number("k", k)
+    number("alpha", alpha)
     if not isinstance(size, (int, np.integer)) or size < 1:
         raise ValueError(f"size is the number of channels in the window, an integer of 1 or more; got {size}")
     if not (k >= 0 and alpha >= 0):
@@ -109,16 +152,33 @@ def samples(shape):
 
 def method(name, known):
     """A method of whitening that there is."""
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         raise ValueError(f"method is {name!r}; choose one of {', '.join(known)}")
 
 
-def full_rank(rank, n, d):
-    """A covariance that has an inverse."""
+def no_overflow(cov_is_finite, largest):
+    """The squares of a finite x are finite."""
+    if not cov_is_finite and largest < np.inf:
+        raise ValueError(f"x holds {largest:.4g}, and squares of that size overflow: divide x by a constant first")
+
+
+def full_rank(rank, n, d, eps=0.0):
+    """A covariance that has an inverse; that of n samples, or where n is None a running one."""
     if rank < d:
+        which = f"running covariance of {d}" if n is None else f"covariance of {n} samples with {d}"
+        raise ValueError(f"the {which} features has rank {rank}; "
+                         f"whitening needs rank {d}: take more samples, or an eps above {eps:g}")
+
+
+WHITE = 1e-6  # the covariance of whitened rows may differ from what it ought to be by so much
+
+
+def white(error, smallest, largest, eps):
+    """A covariance so near to a singular one that rounding spoils its inverse is refused; NaN is an error as well."""
+    if not error <= WHITE:
         raise ValueError(
-            f"the covariance of {n} samples with {d} features has rank {rank}; "
-            f"whitening needs rank {d}: take more samples, or an eps above 0"
+            f"the covariance is almost singular: its variances run from {smallest:.3g} to {largest:.3g}, and rounding "
+            f"would leave the rows {error:.1g} away from white: take more samples, or an eps above {eps:g}"
         )
 
 

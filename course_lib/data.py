@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from . import checks
 from .sums import mean
 
 FONTS = (  # of those that come with matplotlib: upright, slanted, bold, with and without serifs
@@ -65,6 +66,7 @@ def glyphs(*, train=3000, test=1000, standardized=True, seed=0):
     Returns:
         Data: x (N, 784), y (N,) from 0 to 9.
     """
+    _require_counts(train, test)
     rng = np.random.default_rng(seed)
     y = np.arange(train + test) % 10
     outlines = _outlines()
@@ -116,6 +118,10 @@ def blobs(*, train=500, test=500, classes=3, features=2, spread=1.0, seed=0):
     Returns:
         Data: x (N, features), y (N,).
     """
+    _require_counts(train, test)
+    checks.count("classes", classes, 1)
+    checks.count("features", features, 1)
+    checks.not_negative(spread, "spread")
     rng = np.random.default_rng(seed)
     y = rng.integers(classes, size=train + test)
     x = 3 * rng.standard_normal((classes, features))[y] + spread * rng.standard_normal((len(y), features))
@@ -132,6 +138,8 @@ def spirals(*, train=500, test=500, noise=0.1, seed=0):
     Returns:
         Data: x (N, 2), y (N,) of 0 and 1.
     """
+    _require_counts(train, test)
+    checks.not_negative(noise, "noise")
     rng = np.random.default_rng(seed)
     y = rng.integers(2, size=train + test)
     radius = rng.uniform(0.3, 3.0, len(y))
@@ -154,10 +162,20 @@ def correlated(*, samples=1000, features=4, condition=100.0, offset=2.0, seed=0)
     Returns:
         x, (N, D), float32.
     """
+    checks.count("samples", samples)
+    checks.count("features", features, 1)
+    checks.number("condition", condition)
+    if not condition >= 1:
+        raise ValueError(f"condition is the largest variance over the smallest, 1 or more; got {condition}")
     rng = np.random.default_rng(seed)
     axes = np.linalg.qr(rng.standard_normal((features, features)))[0]
     std = np.sqrt(np.geomspace(condition, 1, features))
     return (offset + (rng.standard_normal((samples, features)) * std) @ axes.T).astype(np.float32)
+
+
+def _require_counts(train, test):
+    checks.count("train", train)
+    checks.count("test", test)
 
 
 def _split(x, y, train, standardized, rng):

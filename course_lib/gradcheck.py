@@ -2,7 +2,7 @@
 
 import numpy as np
 
-DIRECTIONS, STEP = 8, 1e-5
+DIRECTIONS, STEP = 8, 1e-5  # the step is for values that differ by about 1; others take it times that
 
 
 def check_vjp(f, backward, *args, seed=0):
@@ -10,9 +10,10 @@ def check_vjp(f, backward, *args, seed=0):
 
         L(args)  = sum(dy * y)
         numeric  = (L(a + h v) - L(a - h v)) / 2h,   analytic = sum(da * v)
-        error    = |numeric - analytic| / max(|numeric|, norm(da), norm(dy) / 1000)
+        error    = |numeric - analytic| / max(|numeric|, norm(da), norm(dy) / (1000 s))
 
-    for each argument a and several random directions v.  In float64 a right
+    for each argument a and several random directions v; s is the spread of a,
+    to a power of ten, and h = 1e-5 s.  In float64 a right
     gradient of a smooth function gives about 1e-9, a wrong one seldom less than
     1e-6; where da is 0, norm(dy) gives the scale.  dy is random, because dy = 1
     hides mistakes: all that a normalizer then returns is 0.  For the same reason
@@ -31,7 +32,7 @@ def check_vjp(f, backward, *args, seed=0):
     Raises:
         TypeError: an argument is not float64: differences in float32 have three digits.
         ValueError: backward returns another number of gradients than there are
-            arguments, or one of another shape.
+            arguments, or one of another shape; or y is empty.
     """
     args = [np.asarray(a) for a in args]
     for number, a in enumerate(args):
@@ -39,16 +40,27 @@ def check_vjp(f, backward, *args, seed=0):
             raise TypeError(f"argument {number} is {a.dtype}; differences need float64")
     rng = np.random.default_rng(seed)
     y, cache = f(*args)
+    if not np.size(y):
+        raise ValueError(f"y has shape {np.shape(y)}: there is nothing to differentiate")
     dy = rng.standard_normal(y.shape)
     gradients = _gradients(backward(dy, cache), args)
     errors = []
     for number, (a, da) in enumerate(zip(args, gradients, strict=True)):
+        scale = _scale(a)
+        step, least = STEP * scale, np.linalg.norm(dy) / (1000 * scale)
         for _ in range(DIRECTIONS):
             v = rng.standard_normal(a.shape)
-            ahead, behind = (f(*args[:number], a + h * v, *args[number + 1:])[0] for h in (STEP, -STEP))
-            numeric, analytic = np.sum(dy * (ahead - behind)) / (2 * STEP), np.sum(da * v)
-            errors.append(abs(numeric - analytic) / max(abs(numeric), np.linalg.norm(da), np.linalg.norm(dy) / 1000))
+            ahead, behind = (f(*args[:number], a + h * v, *args[number + 1:])[0] for h in (step, -step))
+            numeric, analytic = np.sum(dy * (ahead - behind)) / (2 * step), np.sum(da * v)
+            errors.append(abs(numeric - analytic) / max(abs(numeric), np.linalg.norm(da), least))
     return float(np.max(errors))
+
+
+def _scale(a):
+    """How far the entries of `a` are apart, but no less than their size allows to tell, as a power of ten."""
+    largest = np.max(np.abs(a), initial=0)
+    spread = max(np.std(a) or largest, 1e-4 * largest) if a.size else 0
+    return 10.0 ** np.round(np.log10(spread)) if 0 < spread < np.inf else 1.0
 
 
 def _gradients(found, args):

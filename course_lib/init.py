@@ -19,6 +19,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from . import checks
+
 ACTIVATIONS = {  # name: (function, derivative)
     "linear": (lambda z: z, np.ones_like),
     "relu": (lambda z: np.maximum(z, 0), lambda z: (z > 0).astype(z.dtype)),
@@ -177,12 +179,14 @@ def predicted_variances(widths, weight_vars, activation, *, x_mean_square=1.0):
     Returns:
         LayerVariances of predictions.
     Raises:
-        ValueError: the activation is unknown, or there is not one variance per
-            layer.
+        ValueError: the activation is unknown, there is not one variance per
+            layer, or one is negative.
     Source: He et al. 2015, section 2.2, for ReLU; Poole et al. 2016 and
         Schoenholz et al. 2017 for any activation.
     """
     function, derivative = _activation(activation)
+    for number, v in enumerate(weight_vars, start=1):
+        checks.not_negative(v, f"the variance of the weights of layer {number}")
     if len(weight_vars) != len(widths) - 1:
         raise ValueError(f"{len(widths)} widths make {len(widths) - 1} layers, not {len(weight_vars)}")
     q, h_var, slope, mean_square = [], [], [], x_mean_square

@@ -47,16 +47,16 @@ def local_response_norm(x, *, size=5, k=2.0, alpha=1e-4, beta=0.75):
         beta: exponent of the bracket.
     Returns:
         y with the shape and type of x, and the cache for
-        `local_response_norm_backward`, which may hold x itself, not a copy.
+        `local_response_norm_backward`, which may hold x itself, not a copy: an
+        x changed in place in between changes the gradient.
     Raises:
         TypeError: x is not of a floating type.
         ValueError: x has fewer than 2 axes, size is not a positive integer, or
             k or alpha is negative.
     Source: Krizhevsky, Sutskever & Hinton 2012, section 3.3.
     """
-    x = np.asarray(x)
+    x = checks.array("x", x)
     checks.channels(x.shape)
-    checks.floating(x=x)
     checks.window(size, k, alpha)
     wide = widen(x)
     y, t = np.empty_like(wide), np.empty_like(wide)
@@ -85,8 +85,9 @@ def local_response_norm_backward(dy, cache):
         ValueError: dy has another shape than x.
     Source: own derivation.
     """
+    checks.cache(cache, LRNCache)
     x, t, size, alpha, beta, dtype = cache
-    checks.floating(dy=dy)
+    dy = checks.array("dy", dy)
     checks.same_shape("dy", dy.shape, "y", x.shape)
     dx = np.empty_like(x)
     for some in _blocks(x):
@@ -118,16 +119,14 @@ def divisive_norm(x, weights, *, sigma, exponent=2.0):
             (C, C), or sigma is negative.
     Source: Carandini & Heeger 2012, Eq. 10; Heeger 1992 for n = 2.
     """
-    x, weights = np.asarray(x), np.asarray(weights)
+    x, weights = checks.array("x", x), checks.array("weights", weights)
     checks.channels(x.shape)
-    checks.floating(x=x, weights=weights)
     channels = x.shape[1]
     if weights.shape != (channels, channels):
         raise ValueError(f"weights has shape {weights.shape}; x of shape {x.shape} needs {(channels, channels)}")
     if np.any(x < 0):
         raise ValueError(f"x holds {np.nanmin(x):.4g}; a drive is a rectified response, 0 or more")
-    if not sigma >= 0:
-        raise ValueError(f"sigma must be 0 or more, got {sigma}")
+    checks.not_negative(sigma, "sigma")
     power = widen(x) ** exponent
     pool = np.moveaxis(np.tensordot(power, weights.astype(power.dtype), axes=(1, 1)), -1, 1)
     return (power / (sigma**exponent + pool)).astype(x.dtype)
@@ -135,10 +134,10 @@ def divisive_norm(x, weights, *, sigma, exponent=2.0):
 
 def _window_sum(a, *, left, right):
     """Sum over the channels i - left, ..., i + right of each i; beyond the ends is nothing."""
-    result = a.copy()
-    for shift in range(1, left + 1):
+    result, channels = a.copy(), a.shape[1]
+    for shift in range(1, min(left, channels - 1) + 1):
         result[:, shift:] += a[:, :-shift]
-    for shift in range(1, right + 1):
+    for shift in range(1, min(right, channels - 1) + 1):
         result[:, :-shift] += a[:, shift:]
     return result
 

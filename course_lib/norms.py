@@ -11,6 +11,11 @@ picks the axes that share statistics, calls `standardize`, scales and shifts:
     rms_norm               the last axes, no mean    the shape of those axes, no beta
     filter_response_norm   *S, no mean               (C,)
 
+A slice of one value is its own mean: x_hat is 0 and y = beta, whatever x is.  So
+it is in torch and ONNX, and networks with such a layer are in use, so layer,
+instance and group norm follow the formula.  Batch norm refuses: there it is an
+accident, a last batch of one sample, and running statistics would have no variance.
+
 Of all layers:
 
 Args:
@@ -20,9 +25,8 @@ Args:
 Returns:
     y with the shape and type of x, and the cache for `norm_backward`, which serves them all.
 Raises:
-    TypeError: x or a parameter is not of a floating type.
-    ValueError: x has too few axes, gamma or beta does not fit, eps is negative,
-        or a slice from which the mean is removed has 1 value.
+    TypeError: x or a parameter is not of a floating type, or a masked array.
+    ValueError: x has too few axes, gamma or beta does not fit, or eps is negative.
 """
 
 from typing import NamedTuple
@@ -35,7 +39,7 @@ from .sums import short_buffers, total
 
 
 class NormCache(NamedTuple):
-    """What `norm_backward` needs; the parameters as given, and where they broadcast."""
+    """What `norm_backward` needs; a gamma of its own, since a training step may change the caller's in place."""
 
     inner: StandardizeCache
     gamma: np.ndarray
@@ -48,7 +52,7 @@ class NormCache(NamedTuple):
 
 def _norm(x, gamma, beta, *, axes, param_axes=(1,), center=True, eps, view=None):
     """Every layer: standardize x, seen in the shape `view`, over `axes`; scale and shift along `param_axes`."""
-    gamma, beta = np.asarray(gamma), None if beta is None else np.asarray(beta)
+    gamma, beta = checks.array("gamma", gamma).copy(), None if beta is None else checks.array("beta", beta)
     checks.parameters(x.shape, param_axes, gamma=gamma, beta=beta)
     _, inner = standardize(x.reshape(view or x.shape), axes, center=center, eps=eps)
     x_hat = inner.x_hat.reshape(x.shape)
@@ -69,10 +73,14 @@ def batch_norm(x, gamma, beta, *, eps=1e-5):
 
         y = gamma * x_hat + beta,   x_hat standardized over N and *S
 
+    Raises:
+        ValueError: a channel has 1 value.
     Source: Ioffe & Szegedy 2015, Algorithm 1; section 3.2 for convolutions.
     """
     x = _with_channels(x)
-    return _norm(x, gamma, beta, axes=(0, *range(2, x.ndim)), eps=eps)
+    axes = (0, *range(2, x.ndim))
+    checks.statistics(x.shape, axes)
+    return _norm(x, gamma, beta, axes=axes, eps=eps)
 
 
 def layer_norm(x, gamma, beta, *, eps=1e-5):
@@ -82,13 +90,14 @@ def layer_norm(x, gamma, beta, *, eps=1e-5):
 
     Source: Ba, Kiros & Hinton 2016, Eq. 3; the last axes as in torch.
     """
-    x = np.asarray(x)
+    x = checks.array("x", x)
+    checks.gamma_given(gamma)
     last = checks.last_axes(x.shape, np.shape(gamma))
     return _norm(x, gamma, beta, axes=last, param_axes=last, eps=eps)
 
 
 def instance_norm(x, gamma, beta, *, eps=1e-5):
-    """Instance norm: each channel of each sample gets its statistics from its own map, of two or more values.
+    """Instance norm: each channel of each sample gets its statistics from its own map.
 
         y = gamma * x_hat + beta,   x_hat standardized over *S
 
@@ -126,7 +135,8 @@ def rms_norm(x, gamma, *, eps=1e-5):
 
     Source: Zhang & Sennrich 2019, Eq. 4, which has no eps.
     """
-    x = np.asarray(x)
+    x = checks.array("x", x)
+    checks.gamma_given(gamma)
     last = checks.last_axes(x.shape, np.shape(gamma))
     return _norm(x, gamma, None, axes=last, param_axes=last, center=False, eps=eps)
 
@@ -147,7 +157,7 @@ def filter_response_norm(x, gamma, beta, *, eps=1e-6):
     axes = tuple(range(2, x.ndim))
     if not np.ndim(eps):
         return _norm(x, gamma, beta, axes=axes, center=False, eps=eps)
-    eps = np.asarray(eps)
+    eps = checks.array("eps", eps).copy()
     checks.parameters(x.shape, (1,), eps=eps)
     y, cache = _norm(x, gamma, beta, axes=axes, center=False, eps=np.abs(_broadcast(eps, x.ndim, (1,))))
     return y, cache._replace(eps=eps)
@@ -173,8 +183,9 @@ def norm_backward(dy, cache):
         ValueError: dy has another shape than x.
     Source: Ioffe & Szegedy 2015, section 3.
     """
+    checks.cache(cache, NormCache)
     inner, gamma, beta, eps, param_axes, shape, dtype = cache
-    checks.floating(dy=dy)
+    dy = checks.array("dy", dy)
     checks.same_shape("dy", dy.shape, "y", shape)
     dy = dy.astype(inner.x_hat.dtype, order="C", copy=False)
     x_hat = inner.x_hat.reshape(shape)
@@ -192,6 +203,6 @@ def norm_backward(dy, cache):
 
 
 def _with_channels(x):
-    x = np.asarray(x)
+    x = checks.array("x", x)
     checks.channels(x.shape)
     return x

@@ -32,9 +32,8 @@ class _RunningStats:
             ValueError: x has another number of channels than before, or one
                 value per channel.
         """
-        x = np.asarray(x)
+        x = checks.array("x", x)
         checks.channels(x.shape)
-        checks.floating(x=x)
         self._require_batch(x)
         if x.size == 0:
             return
@@ -94,6 +93,7 @@ class EMA(_RunningStats):
     """
 
     def __init__(self, new_weight=0.1):
+        checks.number("new_weight", new_weight)
         if not 0 < new_weight <= 1:
             raise ValueError(f"new_weight must be above 0 and at most 1, got {new_weight}")
         super().__init__()
@@ -119,14 +119,14 @@ def batch_norm_inference(x, gamma, beta, mean, var, *, eps=1e-5):
     Returns:
         y, with the shape and type of x.
     Raises:
-        TypeError: x is not of a floating type.
+        TypeError: x or one of the four is not of a floating type.
         ValueError: one of the four is not (C,), or var or eps is negative.
     Source: Ioffe & Szegedy 2015, Algorithm 2, line 11.
     """
-    x = np.asarray(x)
+    x = checks.array("x", x)
     checks.channels(x.shape)
-    checks.floating(x=x)
-    gamma, beta, mean, var = (np.asarray(p, dtype=np.float64) for p in (gamma, beta, mean, var))
+    given = {"gamma": gamma, "beta": beta, "mean": mean, "var": var}
+    gamma, beta, mean, var = (checks.array(name, p).astype(np.float64) for name, p in given.items())
     checks.parameters(x.shape, (1,), gamma=gamma, beta=beta, mean=mean, var=var)
     scale = _scale(gamma, var, eps)
     wide = widen(x)
@@ -154,21 +154,21 @@ def fold_batch_norm(weight, bias, gamma, beta, mean, var, *, eps=1e-5):
     Returns:
         weight and bias, with the shape and type of weight and (out,).
     Raises:
-        TypeError: weight is not of a floating type.
+        TypeError: one of them is not of a floating type.
         ValueError: bias, gamma, beta, mean or var is not (out,), or var or eps
             is negative.
     Source: Ioffe & Szegedy 2015, Algorithm 2, line 11, put into the layer before.
     """
-    weight = np.asarray(weight)
-    checks.floating(weight=weight)
+    weight = checks.array("weight", weight)
     if weight.ndim < 2:
         raise ValueError(f"weight has shape {weight.shape}; it needs (out, in) or (out, in, *k)")
     out = len(weight)
     bias = np.zeros(out) if bias is None else bias
-    gamma, beta, mean, var, bias = (np.asarray(p, dtype=np.float64) for p in (gamma, beta, mean, var, bias))
-    for name, p in {"gamma": gamma, "beta": beta, "mean": mean, "var": var, "bias": bias}.items():
-        if p.shape != (out,):
-            raise ValueError(f"{name} has shape {p.shape}; weight of shape {weight.shape} needs {(out,)}")
+    given = {"gamma": gamma, "beta": beta, "mean": mean, "var": var, "bias": bias}
+    gamma, beta, mean, var, bias = (checks.array(name, p).astype(np.float64) for name, p in given.items())
+    for name, p in given.items():
+        if np.shape(p) != (out,):
+            raise ValueError(f"{name} has shape {np.shape(p)}; weight of shape {weight.shape} needs {(out,)}")
     scale = _scale(gamma, var, eps)
     folded = weight * scale.reshape(out, *[1] * (weight.ndim - 1))
     return folded.astype(weight.dtype), (scale * (bias - mean) + beta).astype(weight.dtype)
@@ -186,5 +186,5 @@ def _scale(gamma, var, eps):
     """What batch norm with given statistics multiplies by."""
     checks.not_negative(eps)
     if np.any(var < 0):
-        raise ValueError(f"var must be 0 or more, got {np.min(var):.4g}")
+        checks.not_negative(float(np.nanmin(var)), "var")
     return gamma / np.sqrt(var + eps)

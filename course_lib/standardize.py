@@ -40,29 +40,28 @@ def standardize(x, axes, *, center=True, eps=1e-5):
         eps: added to the variance, inside the square root: a number, or an
             array that broadcasts to the shape of the statistics.  With eps = 0
             the gradient identities are exact, and a constant slice gives NaN.
-            Where the squares overflow, in float32 from 1e19 on, x_hat is 0.
+            Where the squares overflow, in float32 from 1e19 on, x_hat is 0;
+            where they vanish, below 1e-19, it has lost digits if eps is 0.
     Returns:
         x_hat with the shape and type of x, and the cache for
-        `standardize_backward`.
+        `standardize_backward`.  x_hat is read-only where the cache holds it: a
+        change in place would change the gradient.
     Raises:
-        TypeError: x is not of a floating type.
-        ValueError: eps is negative or does not fit, an axis is not one of x, or
-            a centred slice has one entry only, so that x_hat could only be 0.
+        TypeError: x is not of a floating type, or a masked array.
+        ValueError: eps is negative or does not fit, or an axis is not one of x.
     Source: Ioffe & Szegedy 2015, Algorithm 1; Wu & He 2018, Eq. 1 and 2.
     """
-    x = np.asarray(x)
-    checks.floating(x=x)
+    x = checks.array("x", x)
     axes = checks.axes_of(x.shape, axes)
     checks.eps_fits(np.shape(eps), x.shape, axes)
-    checks.not_negative(np.min(eps, initial=0))
-    if center:
-        checks.statistics(x.shape, axes)
+    checks.not_negative(eps)
     wide = widen(x)
     with short_buffers():
         x_centered = centered(wide, axes)[0] if center else wide
         var = mean(x_centered, axes, times=x_centered)
         inv_std = 1 / np.sqrt(var + eps, dtype=wide.dtype)
         x_hat = np.multiply(x_centered, inv_std, out=x_centered if center else None)
+    x_hat.flags.writeable = False
     return x_hat.astype(x.dtype, copy=False), StandardizeCache(x_hat, inv_std, axes, center)
 
 
@@ -85,8 +84,9 @@ def standardize_backward(dx_hat, cache):
         ValueError: dx_hat has another shape than x.
     Source: Ioffe & Szegedy 2015, section 3: their chain-rule lines, put together.
     """
+    checks.cache(cache, StandardizeCache)
     x_hat, inv_std, axes, center = cache
-    checks.floating(dx_hat=dx_hat)
+    dx_hat = checks.array("dx_hat", dx_hat)
     checks.same_shape("dx_hat", dx_hat.shape, "x_hat", x_hat.shape)
     wide = dx_hat.astype(x_hat.dtype, copy=False)
     with short_buffers():

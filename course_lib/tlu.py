@@ -4,11 +4,27 @@ A layer without a mean leaves its values anywhere, so that the 0 of a ReLU is no
 natural place to cut; the threshold tau is learned, one per channel.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from . import checks
-from .norms import filter_response_norm, norm_backward
+from .norms import NormCache, filter_response_norm, norm_backward
 from .sums import total, widen
+
+
+class TLUCache(NamedTuple):
+    """What `tlu_backward` needs."""
+
+    passed: np.ndarray  # True where y > tau, the shape of y
+    tau: np.ndarray  # of which it takes the shape and the type
+
+
+class FRNTLUCache(NamedTuple):
+    """What `filter_response_norm_tlu_backward` needs."""
+
+    norm: NormCache
+    tlu: TLUCache
 
 
 def tlu(y, tau):
@@ -26,12 +42,11 @@ def tlu(y, tau):
         ValueError: tau is not (C,).
     Source: Singh & Krishnan 2020, section 3.
     """
-    y, tau = np.asarray(y), np.asarray(tau)
+    y, tau = checks.array("y", y), checks.array("tau", tau)
     checks.channels(y.shape, "y")
-    checks.floating(y=y)
     checks.parameters(y.shape, (1,), tau=tau)
     threshold = tau.reshape(-1, *[1] * (y.ndim - 2)).astype(y.dtype)
-    return np.maximum(y, threshold), (y > threshold, tau)
+    return np.maximum(y, threshold), TLUCache(y > threshold, tau)
 
 
 def tlu_backward(dz, cache):
@@ -47,8 +62,9 @@ def tlu_backward(dz, cache):
         ValueError: dz has another shape than y.
     Source: own derivation; at y = tau, where there is no slope, it follows torch's ReLU.
     """
+    checks.cache(cache, TLUCache)
     passed, tau = cache
-    checks.floating(dz=dz)
+    dz = checks.array("dz", dz)
     checks.same_shape("dz", dz.shape, "z", passed.shape)
     to_tau = total(widen(np.where(passed, 0, dz)), (0, *range(2, dz.ndim)))
     return np.where(passed, dz, 0), to_tau.reshape(tau.shape).astype(tau.dtype)
@@ -72,7 +88,7 @@ def filter_response_norm_tlu(x, gamma, beta, tau, *, eps=1e-6):
     """
     y, cache = filter_response_norm(x, gamma, beta, eps=eps)
     z, passed = tlu(y, tau)
-    return z, (cache, passed)
+    return z, FRNTLUCache(cache, passed)
 
 
 def filter_response_norm_tlu_backward(dz, cache):
@@ -89,7 +105,7 @@ def filter_response_norm_tlu_backward(dz, cache):
         ValueError: dz has another shape than x.
     Source: own derivation.
     """
-    cache, passed = cache
-    dy, dtau = tlu_backward(dz, passed)
-    dx, dgamma, dbeta, *deps = norm_backward(dy, cache)
+    checks.cache(cache, FRNTLUCache)
+    dy, dtau = tlu_backward(dz, cache.tlu)
+    dx, dgamma, dbeta, *deps = norm_backward(dy, cache.norm)
     return dx, dgamma, dbeta, dtau, *deps

@@ -44,24 +44,23 @@ def whiten(x, *, method="zca", eps=0.0):
     Raises:
         TypeError: x is not of a floating type.
         ValueError: x is not (N, D), D is 0, N is 1, method is unknown, eps is negative,
-            or eps is 0 and the covariance is singular, as it is for N <= D.
+            or eps is 0 and the covariance is singular, as it is for N <= D, or so
+            nearly singular that y could not be made white to 1e-6.
     Source: Kessy, Lewin & Strimmer 2018, who factor S^-1, not S, for Cholesky.
     """
-    x = np.asarray(x)
-    checks.floating(x=x)
+    x = checks.array("x", x)
     checks.samples(x.shape)
     checks.method(method, _METHODS)
     checks.not_negative(eps)
     n, d = x.shape
     x_centered, _ = centered(x.astype(np.float64), (0,))
-    with np.errstate(invalid="ignore"):  # a batch of 0 has covariance 0 / 0
+    with np.errstate(invalid="ignore", over="ignore"):  # a batch of 0 has covariance 0 / 0
         cov = x_centered.T @ x_centered / n + eps * np.eye(d)
-    if np.isnan(cov).any():
-        to_z = rotation = share = np.full((d, d), np.nan)
+    checks.no_overflow(np.isfinite(cov).all(), np.max(np.abs(x), initial=0 if n else np.inf))
+    if not np.isfinite(cov).all():  # x holds NaN or infinity, or nothing
+        z, to_z, rotation, share = x_centered, *[np.full((d, d), np.nan)] * 3
     else:
-        checks.full_rank(np.linalg.matrix_rank(cov), n, d)
-        to_z, rotation, share = _METHODS[method](cov)
-    z = x_centered @ to_z
+        z, to_z, rotation, share = _whitened(x_centered, cov, method, eps)
     return (z @ rotation).astype(x.dtype), WhiteningCache(z, to_z, rotation, share)
 
 
@@ -92,14 +91,32 @@ def whiten_backward(dy, cache):
             variances are equal, so that there is no gradient.
     Source: own derivation; Huang et al. 2018 train through ZCA, by way of the eigenvectors.
     """
+    checks.cache(cache, WhiteningCache)
     z, to_z, rotation, share = cache
-    checks.floating(dy=dy)
+    dy = checks.array("dy", dy)
     checks.same_shape("dy", dy.shape, "y", z.shape)
     checks.no_tie(np.argwhere(np.isinf(share)))
     dz = dy.astype(np.float64) @ rotation.T
     overlap = share * (z.T @ dz) / len(z)
     dx = (dz - mean(dz, (0,)) - z @ (overlap + overlap.T)) @ to_z.T
     return dx.astype(dy.dtype)
+
+
+def _whitened(x_centered, cov, method, eps):
+    """z and the factors of W; for a covariance whose inverse is known to too few digits, an error."""
+    n, d = x_centered.shape
+    var = np.linalg.eigvalsh(cov)
+    lost = d * np.finfo(float).eps * var[-1]  # rounding moves each variance by about this much
+    checks.full_rank(np.count_nonzero(var > lost), n, d, eps)
+    try:
+        factors = _METHODS[method](cov)
+    except np.linalg.LinAlgError:  # rounding has made a variance negative
+        checks.white(np.inf, var[0], var[-1], eps)
+    z = x_centered @ factors[0]
+    if var[0] * checks.WHITE < 10 * lost:
+        expected = np.eye(d) - eps * factors[0].T @ factors[0]
+        checks.white(np.max(np.abs(z.T @ z / n - expected)), var[0], var[-1], eps)
+    return z, *factors
 
 
 def _zca(cov):
@@ -131,4 +148,6 @@ def _principal_axes(cov):
     var, u = np.linalg.eigh(cov)
     var, u = var[::-1], u[:, ::-1]
     largest = np.argmax(np.abs(u), axis=0)
-    return np.sqrt(var), u * np.sign(u[largest, np.arange(len(var))])
+    with np.errstate(invalid="ignore"):  # a variance that rounding has made negative: `checks.white` refuses the NaN
+        s = np.sqrt(var)
+    return s, u * np.sign(u[largest, np.arange(len(var))])

@@ -9,6 +9,7 @@ from itertools import repeat
 from math import gcd
 
 import torch
+
 from .lines import norm_gradients, tlu_backward, total, transformed, wide
 from .lrn import inverse_power, window_gradient, window_sum
 

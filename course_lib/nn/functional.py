@@ -100,9 +100,9 @@ def norm(x, gamma, beta, *, over, center=True, eps, tau=None):
     """
     checks.floating(x=x)
     require_parameters(x, over.param_axes(x.ndim), gamma=gamma, beta=beta)
-    _require_eps(eps)
-    if center:
-        checks.statistics(over.split(x).shape, over.axes(x.ndim))
+    _require_not_negative("eps", eps)
+    if over.kind == "batch":
+        checks.statistics(x.shape, over.axes(x.ndim))
     known = over.kind != "axes" and (over.kind == "map" or not torch.is_tensor(eps))
     if known and _by_kernels(x, gamma, beta, tau, eps):
         return gpu.layer(x, gamma, beta, tau, eps, over, center)
@@ -120,6 +120,7 @@ def norm(x, gamma, beta, *, over, center=True, eps, tau=None):
 
 def standardize(x, axes, *, center=True, eps=1e-5):
     """Mirrors `course_lib.standardize`: give each slice of x along `axes` mean 0 and mean square 1."""
+    require_tensors(x=x)
     axes = checks.axes_of(x.shape, axes)
     if torch.is_tensor(eps):
         checks.eps_fits(eps.shape, x.shape, axes)
@@ -129,24 +130,29 @@ def standardize(x, axes, *, center=True, eps=1e-5):
 
 def batch_norm(x, gamma, beta, *, eps=1e-5):
     """Mirrors `course_lib.batch_norm`: batch norm as in training."""
+    require_tensors(x=x)
     checks.channels(x.shape)
     return norm(x, gamma, beta, over=BATCH, eps=eps)[0]
 
 
 def layer_norm(x, gamma, beta, *, eps=1e-5):
     """Mirrors `course_lib.layer_norm`: statistics over the axes of gamma, the last ones."""
+    checks.gamma_given(gamma)
+    require_tensors(x=x, gamma=gamma)
     last = checks.last_axes(x.shape, gamma.shape)
     return norm(x, gamma, beta, over=Over("last", len(last)), eps=eps)[0]
 
 
 def instance_norm(x, gamma, beta, *, eps=1e-5):
     """Mirrors `course_lib.instance_norm`: statistics over the spatial axes of each sample."""
+    require_tensors(x=x)
     checks.channels(x.shape)
     return norm(x, gamma, beta, over=MAP, eps=eps)[0]
 
 
 def group_norm(x, gamma, beta, *, groups, eps=1e-5):
     """Mirrors `course_lib.group_norm`: statistics over C / groups channels and the spatial axes of each sample."""
+    require_tensors(x=x)
     checks.channels(x.shape)
     checks.groups(groups, x.shape[1])
     return norm(x, gamma, beta, over=Over("group", groups), eps=eps)[0]
@@ -154,18 +160,22 @@ def group_norm(x, gamma, beta, *, groups, eps=1e-5):
 
 def rms_norm(x, gamma, *, eps=1e-5):
     """Mirrors `course_lib.rms_norm`: layer norm without the mean and without beta."""
+    checks.gamma_given(gamma)
+    require_tensors(x=x, gamma=gamma)
     last = checks.last_axes(x.shape, gamma.shape)
     return norm(x, gamma, None, over=Over("last", len(last)), center=False, eps=eps)[0]
 
 
 def filter_response_norm(x, gamma, beta, *, eps=1e-6):
     """Mirrors `course_lib.filter_response_norm`: instance norm without the mean; eps may be a learned tensor (C,)."""
+    require_tensors(x=x)
     checks.channels(x.shape)
     return norm(x, gamma, beta, over=MAP, center=False, eps=_learned(eps, x))[0]
 
 
 def filter_response_norm_tlu(x, gamma, beta, tau, *, eps=1e-6):
     """Mirrors `course_lib.filter_response_norm_tlu`: filter response norm and its unit in one step."""
+    require_tensors(x=x, tau=tau)
     checks.channels(x.shape)
     checks.floating(x=x)
     require_parameters(x, (1,), tau=tau)
@@ -174,6 +184,7 @@ def filter_response_norm_tlu(x, gamma, beta, tau, *, eps=1e-6):
 
 def tlu(y, tau):
     """Mirrors `course_lib.tlu`: the thresholded linear unit, max(y, tau)."""
+    require_tensors(y=y, tau=tau)
     checks.channels(y.shape, "y")
     checks.floating(y=y)
     require_parameters(y, (1,), tau=tau)
@@ -183,10 +194,12 @@ def tlu(y, tau):
 
 def batch_norm_inference(x, gamma, beta, mean, var, *, eps=1e-5):
     """Mirrors `course_lib.batch_norm_inference`: batch norm with given statistics."""
+    require_tensors(x=x, mean=mean, var=var)
     checks.channels(x.shape)
     checks.floating(x=x)
     require_parameters(x, (1,), gamma=gamma, beta=beta, mean=mean, var=var)
-    _require_eps(eps)
+    checks.not_negative(eps)
+    _require_not_negative("var", var)
     if _by_kernels(x, gamma, beta, mean, var) and not (mean.requires_grad or var.requires_grad):
         return gpu.inference(x, gamma, beta, mean, var, eps)
     return lines.batch_norm_inference(x, gamma, beta, mean, var, eps)
@@ -194,6 +207,7 @@ def batch_norm_inference(x, gamma, beta, mean, var, *, eps=1e-5):
 
 def local_response_norm(x, *, size=5, k=2.0, alpha=1e-4, beta=0.75):
     """Mirrors `course_lib.local_response_norm`: AlexNet's formula, where alpha is not divided by size."""
+    require_tensors(x=x)
     checks.channels(x.shape)
     checks.floating(x=x)
     checks.window(size, k, alpha)
@@ -212,16 +226,19 @@ def whiten(x, *, method="zca", eps=0.0):
 
 def whiten_with_moments(x, *, method="zca", eps=0.0):
     """The result of `whiten`, and the mean and the biased covariance of the rows in float64, for running statistics."""
+    require_tensors(x=x)
     checks.floating(x=x)
     checks.samples(x.shape)
     checks.method(method, whitening.METHODS)
-    _require_eps(eps)
+    checks.not_negative(eps)
     return whitening.Whiten.apply(x, method, eps)[:3]
 
 
 def whiten_inference(x, mean, cov, *, eps=0.0):
     """ZCA whitening of the rows of x with given statistics, in plain steps for autograd."""
+    require_tensors(x=x, mean=mean, cov=cov)
     checks.floating(x=x)
+    checks.not_negative(eps)
     return whitening.whiten_inference(x, mean, cov, eps)
 
 
@@ -237,14 +254,28 @@ def _learned(eps, x):
     return eps.abs()
 
 
+def require_tensors(**arrays):
+    """Tensors, not arrays of NumPy or lists; the keywords name them."""
+    for name, a in arrays.items():
+        if not torch.is_tensor(a):
+            raise TypeError(f"{name} is of type {type(a).__name__}; the torch half takes tensors")
+
+
 def require_parameters(x, axes, **parameters):
     """The types fit as well: a parameter is of the type of x, or of the one that x is computed in."""
+    require_tensors(**{name: parameter for name, parameter in parameters.items() if parameter is not None})
     checks.parameters(x.shape, axes, **parameters)
     for name, parameter in parameters.items():
         if parameter is not None and parameter.dtype not in (x.dtype, lines.wide(x)):
             raise TypeError(f"{name} is {checks.type_name(parameter.dtype)}, but x is {checks.type_name(x.dtype)}")
 
 
-def _require_eps(eps):
-    if not torch.is_tensor(eps):  # a tensor may be on a GPU, where looking at it takes long
-        checks.not_negative(eps)
+def _require_not_negative(name, value):
+    """A tensor is looked at where that is cheap: on a CPU, and not while torch follows the steps for other numbers."""
+    if not torch.is_tensor(value):
+        checks.number(name, value)
+        checks.not_negative(value, name)
+    elif type(value) in (torch.Tensor, torch.nn.Parameter) and value.device.type == "cpu" and not _followed(value):
+        negative = value[value < 0]
+        if negative.numel():
+            checks.not_negative(float(negative.min()), name)

@@ -24,6 +24,7 @@ def one_step(forward):
             if self is x.tracer.root:
                 raise TypeError(f"a {type(self).__name__} by itself cannot be traced; trace a network that holds it")
             return x.tracer.create_proxy("call_module", x.tracer.path_of_module(self), (x,), {})
+        F.require_tensors(x=x)
         return forward(self, x)
     return run
 
@@ -35,7 +36,9 @@ class BatchNorm:
     def forward(self, x):
         self._check_input_dim(x)
         require_channels(x, self.num_features, "BatchNorm")
+        require_fit(x, (1,), weight=self.weight, bias=self.bias)
         if not self.training and self.running_mean is not None:
+            require_fit(x, (1,), running_mean=self.running_mean, running_var=self.running_var)
             return F.batch_norm_inference(x, self.weight, self.bias, self.running_mean, self.running_var, eps=self.eps)
         require_positive(self.eps)
         y, mean, var = F.norm(x, self.weight, self.bias, over=BATCH, eps=self.eps)
@@ -47,7 +50,7 @@ class BatchNorm:
         """Blend the statistics of a batch, of `count` values a channel, into the running ones."""
         if self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
-        if count:
+        if count and self.running_mean is not None:
             new_weight = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
             _blend(self.running_mean, mean, new_weight)
             _blend(self.running_var, var * count / (count - 1), new_weight)
@@ -71,8 +74,13 @@ class _InstanceNorm:
     forward = one_step(nn.modules.instancenorm._InstanceNorm.forward)
 
     def _apply_instance_norm(self, x):
+        require_fit(x, (1,), weight=self.weight, bias=self.bias)
+        if self.running_mean is not None:
+            require_channels(x, self.num_features, type(self).__name__)
         if not self.training and self.track_running_stats:
+            require_fit(x, (1,), running_mean=self.running_mean, running_var=self.running_var)
             return F.batch_norm_inference(x, self.weight, self.bias, self.running_mean, self.running_var, eps=self.eps)
+        checks.statistics(x.shape, MAP.axes(x.ndim))  # torch's layer refuses maps of one value, its other layers do not
         y, mean, var = F.norm(x, self.weight, self.bias, over=MAP, eps=self.eps)
         if self.running_mean is not None and x.numel():
             count, new_weight = x[0, 0].numel(), self.momentum or 0.0
@@ -98,7 +106,9 @@ class LayerNorm(nn.LayerNorm):
 
     @one_step
     def forward(self, x):
-        return F.norm(x, self.weight, self.bias, over=_last(x, self.normalized_shape), eps=self.eps)[0]
+        over = _last(x, self.normalized_shape)
+        require_fit(x, over.param_axes(x.ndim), weight=self.weight, bias=self.bias)
+        return F.norm(x, self.weight, self.bias, over=over, eps=self.eps)[0]
 
 
 class RMSNorm(nn.RMSNorm):
@@ -106,8 +116,10 @@ class RMSNorm(nn.RMSNorm):
 
     @one_step
     def forward(self, x):
-        eps = torch.finfo(torch.promote_types(x.dtype, torch.float32)).eps if self.eps is None else self.eps
-        return F.norm(x, self.weight, None, over=_last(x, self.normalized_shape), center=False, eps=eps)[0]
+        over = _last(x, self.normalized_shape)
+        require_fit(x, over.param_axes(x.ndim), weight=self.weight)
+        eps = torch.finfo(lines.wide(x)).eps if self.eps is None else self.eps
+        return F.norm(x, self.weight, None, over=over, center=False, eps=eps)[0]
 
 
 class GroupNorm(nn.GroupNorm):
@@ -123,6 +135,7 @@ class GroupNorm(nn.GroupNorm):
     @one_step
     def forward(self, x):
         require_channels(x, self.num_channels, "GroupNorm")
+        require_fit(x, (1,), weight=self.weight, bias=self.bias)
         return F.group_norm(x, self.weight, self.bias, groups=self.num_groups, eps=self.eps)
 
 
@@ -153,8 +166,12 @@ class FilterResponseNorm(nn.Module):
 
     @one_step
     def forward(self, x):
-        require_channels(x, self.num_features, type(self).__name__)
+        self._require_fit(x)
         return F.filter_response_norm(x, self.weight, self.bias, eps=self._eps())
+
+    def _require_fit(self, x):
+        require_channels(x, self.num_features, type(self).__name__)
+        require_fit(x, (1,), **dict(self.named_parameters()))
 
     def _eps(self):
         return self.eps + self.eps_l.abs() if self.learned_eps else self.eps
@@ -179,7 +196,7 @@ class FilterResponseNormTLU(FilterResponseNorm):
 
     @one_step
     def forward(self, x):
-        require_channels(x, self.num_features, type(self).__name__)
+        self._require_fit(x)
         return F.filter_response_norm_tlu(x, self.weight, self.bias, self.tau, eps=self._eps())
 
 
@@ -282,6 +299,12 @@ def require_channels(x, channels, name):
         raise ValueError(f"expected at least 2D input (got {x.ndim}D input)")
     if x.shape[1] != channels:
         raise ValueError(f"x has {x.shape[1]} channels; this {name} has {channels}")
+
+
+def require_fit(x, axes, **own):
+    """The layer's parameters and buffers fit x; said here, in the layer's words for them."""
+    checks.floating(x=x)
+    F.require_parameters(x, axes, **own)
 
 
 def require_positive(eps):

@@ -17,9 +17,8 @@ import torch.distributed as dist
 from torch import nn
 
 from .. import checks
-from .functional import require_parameters
 from .lines import first_derivative_only, per_channel, wide
-from .modules import BatchNorm, one_step, require_channels, require_positive
+from .modules import BatchNorm, one_step, require_channels, require_fit, require_positive
 
 __all__ = ["SyncBatchNorm", "convert_sync_batchnorm"]
 
@@ -73,8 +72,7 @@ class SyncBatchNorm(BatchNorm, nn.modules.batchnorm._BatchNorm):
             return super().forward(x)
         self._check_input_dim(x)
         require_positive(self.eps)
-        checks.floating(x=x)
-        require_parameters(x, (1,), weight=self.weight, bias=self.bias)
+        require_fit(x, (1,), weight=self.weight, bias=self.bias)
         if not self._compared:
             _require_agreement(x, group)
             self._compared = True

@@ -7,7 +7,7 @@ from .lines import first_derivative_only
 
 
 class Whiten(torch.autograd.Function):
-    """Mirrors `whiten` and `whiten_backward` of `course_lib`; mean and covariance come out as well, and what is kept."""
+    """Mirrors `whiten` and `whiten_backward` of `course_lib`: y, mean and covariance, and what is kept."""
 
     @staticmethod
     def forward(x, method, eps):
@@ -17,12 +17,10 @@ class Whiten(torch.autograd.Function):
         x_centered = wide - mu
         cov = x_centered.T @ x_centered / max(n, 1)
         ridge = cov + eps * torch.eye(d, dtype=cov.dtype, device=cov.device)
-        if x.numel() == 0 or ridge.isnan().any():  # nothing to whiten, or nothing that could be: NaN goes on
-            to_z = rotation = share = torch.full_like(cov, torch.nan)
+        if not _has_inverse(ridge, x):  # nothing to whiten, or nothing that could be: NaN goes on
+            z, to_z, rotation, share = x_centered, *[torch.full_like(cov, torch.nan)] * 3
         else:
-            checks.full_rank(int(torch.linalg.matrix_rank(ridge, hermitian=True)), n, d)
-            to_z, rotation, share = METHODS[method](ridge)
-        z = x_centered @ to_z
+            z, to_z, rotation, share = _whitened(x_centered, ridge, method, eps)
         return (z @ rotation).to(x.dtype), mu, cov, z, to_z, rotation, share
 
     @staticmethod
@@ -44,9 +42,49 @@ class Whiten(torch.autograd.Function):
 
 def whiten_inference(x, mean, cov, eps):
     """ZCA whitening with given statistics."""
-    wide = cov.to(torch.float64)
-    to_z, rotation, _ = _zca(wide + eps * torch.eye(len(cov), dtype=wide.dtype, device=wide.device))
-    return ((x.to(wide.dtype) - mean) @ (to_z @ rotation)).to(x.dtype)
+    d, cov = len(cov), cov.to(torch.float64)
+    ridge = cov + eps * torch.eye(d, dtype=cov.dtype, device=cov.device)
+    if not ridge.is_meta and not ridge.isfinite().all():  # a batch has brought NaN into the running statistics
+        return torch.full_like(x, torch.nan)
+    if not ridge.is_meta:
+        checks.full_rank(_rank(ridge)[0], None, d, eps)
+    to_z, rotation, _ = _zca(ridge)
+    return ((x.to(cov.dtype) - mean) @ (to_z @ rotation)).to(x.dtype)
+
+
+def _has_inverse(cov, x):
+    """Are there numbers in it?  An overflow is an error."""
+    if x.is_meta or x.numel() == 0:
+        return x.is_meta
+    finite = bool(cov.isfinite().all())
+    checks.no_overflow(finite, float(x.abs().max()))
+    return finite
+
+
+def _rank(cov):
+    """The rank as far as rounding lets tell, the smallest and the largest variance, and how far rounding moves them."""
+    var = torch.linalg.eigvalsh(cov)
+    lost = len(cov) * torch.finfo(cov.dtype).eps * float(var[-1])
+    return int((var > lost).sum()), float(var[0]), float(var[-1]), lost
+
+
+def _whitened(x_centered, cov, method, eps):
+    """z and the factors of W; for a covariance whose inverse is known to too few digits, an error."""
+    if cov.is_meta:
+        factors = METHODS[method](cov)
+        return x_centered @ factors[0], *factors
+    n, d = x_centered.shape
+    rank, smallest, largest, lost = _rank(cov)
+    checks.full_rank(rank, n, d, eps)
+    try:
+        factors = METHODS[method](cov)
+    except torch.linalg.LinAlgError:  # rounding has made a variance negative
+        checks.white(torch.inf, smallest, largest, eps)
+    z = x_centered @ factors[0]
+    if smallest * checks.WHITE < 10 * lost:
+        expected = torch.eye(d, dtype=z.dtype, device=z.device) - eps * factors[0].T @ factors[0]
+        checks.white(float((z.T @ z / n - expected).abs().max()), smallest, largest, eps)
+    return z, *factors
 
 
 def _zca(cov):

@@ -63,24 +63,125 @@ def test_groups_that_do_not_divide_the_channels_are_refused(groups, channels):
         ours.group_norm(np.ones((2, channels, 3)), gamma, gamma, groups=groups)
 
 
-@pytest.mark.parametrize("call, shape, axes", [
-    (lambda: ours.batch_norm(X[:1, :, 0], ONES, ONES), "(1, 4)", "(0,)"),
-    (lambda: ours.batch_norm(X[:1, :, :1], ONES, ONES), "(1, 4, 1)", "(0, 2)"),
-    (lambda: ours.instance_norm(X[:, :, :1], ONES, ONES), "(5, 4, 1)", "(2,)"),
-    (lambda: ours.instance_norm(X[:, :, 0], ONES, ONES), "(5, 4)", "()"),
-    (lambda: ours.group_norm(X[:, :, 0], ONES, ONES, groups=4), "(5, 4, 1)", "(2,)"),
-    (lambda: ours.layer_norm(X[:, :, :1], np.ones(1), np.ones(1)), "(5, 4, 1)", "(2,)"),
-    (lambda: ours.standardize(X, ()), "(5, 4, 3)", "()"),
-], ids=["batch", "batch 1x1", "instance 1x1", "instance without space", "group", "layer", "standardize"])
-def test_one_value_per_slice_is_refused(call, shape, axes):
-    """x - mean(x) would be 0, and the layer would return beta whatever x is."""
+@pytest.mark.parametrize("x, shape, axes", [
+    (X[:1, :, 0], "(1, 4)", "(0,)"), (X[:1, :, :1], "(1, 4, 1)", "(0, 2)"),
+], ids=["batch", "batch 1x1"])
+def test_one_value_per_channel_is_refused_by_batch_norm(x, shape, axes):
+    """A last batch of one sample: the layer would return beta whatever x is, and have no variance to keep."""
     with refuses(ValueError, f"x of shape {shape} has 1 value per slice along axes {axes}; a variance needs 2 or more"):
-        call()
+        ours.batch_norm(x, ONES, ONES)
 
 
-def test_one_value_per_slice_is_fine_without_centring():
-    ours.rms_norm(X[:, :, :1], np.ones(1))
-    ours.filter_response_norm(X[:, :, 0], ONES, ONES)
+@pytest.mark.parametrize("run, x", [
+    (lambda x, gamma, beta: ours.instance_norm(x, gamma, beta), X[:, :, :1]),
+    (lambda x, gamma, beta: ours.instance_norm(x, gamma, beta), X[:, :, 0]),
+    (lambda x, gamma, beta: ours.group_norm(x, gamma, beta, groups=4), X[:, :, 0]),
+    (lambda x, gamma, beta: ours.layer_norm(x[:, :, None], gamma[:1], beta[:1]), X[:, :, 0]),
+], ids=["instance 1x1", "instance without space", "group", "layer"])
+def test_one_value_per_slice_gives_beta_and_no_gradient_to_x(run, x):
+    """As in torch and ONNX: the formula, where the value is its own mean."""
+    gamma, beta = np.arange(1.0, 5), np.arange(2.0, 6)
+    y, cache = run(x, gamma, beta)
+    shift = beta[:1] if y.ndim > x.ndim else beta.reshape(4, *[1] * (x.ndim - 2))
+    assert np.array_equal(y, np.broadcast_to(shift, y.shape))
+    dx, dgamma, dbeta = ours.norm_backward(np.ones(y.shape), cache)
+    assert not dx.any() and not dgamma.any() and dbeta.sum() == y.size
+
+
+def test_one_value_per_slice_is_itself_without_centring():
+    x = np.array([[3.0, -4.0]])
+    np.testing.assert_allclose(ours.filter_response_norm(x, ONES[:2], 0 * ONES[:2], eps=0.0)[0], [[1, -1]])
+    np.testing.assert_allclose(ours.rms_norm(x[:, :, None], ONES[:1], eps=0.0)[0], [[[1], [-1]]])
+
+
+# ---------------------------------------------------------------- what would lose something without a word
+
+WITH_PARAMETERS = {
+    **WITH_BETA,
+    "inference": lambda x, gamma, beta: ours.batch_norm_inference(x, gamma, beta, ONES, ONES),
+    "inference, statistics": lambda x, gamma, beta: ours.batch_norm_inference(x, ONES, ONES, gamma, beta),
+    "fold": lambda x, gamma, beta: ours.fold_batch_norm(x.reshape(4, -1), beta, gamma, beta, ONES, ONES),
+    "fold, statistics": lambda x, gamma, beta: ours.fold_batch_norm(x.reshape(4, -1), None, ONES, ONES, gamma, beta),
+}
+
+
+@pytest.mark.parametrize("bad", [np.ones(4, bool), np.ones(4) + 1j, np.array(["1"] * 4), [None] * 4], ids=str)
+@pytest.mark.parametrize("run", WITH_PARAMETERS.values(), ids=WITH_PARAMETERS)
+def test_parameters_that_are_no_real_numbers_are_refused(run, bad):
+    """A string would be read, and a complex number lose its imaginary part."""
+    for gamma, beta in ((bad, ONES), (ONES, bad)):
+        with pytest.raises(TypeError, match=r"is (bool|complex128|<U1|object); normalization needs a floating type"):
+            run(X, gamma, beta)
+
+
+@layers
+def test_masked_arrays_are_refused(run):
+    masked = np.ma.masked_array(X, X > 0)
+    with refuses(TypeError, "x is a masked array, and its mask would be lost; give the entries that count"):
+        run(masked, ONES, ONES)
+    _, cache = run(X, ONES, ONES)
+    with refuses(TypeError, "dy is a masked array, and its mask would be lost; give the entries that count"):
+        ours.norm_backward(masked, cache)
+
+
+@layers
+def test_dy_may_be_a_list_and_must_be_numbers(run):
+    _, cache = run(X, ONES, ONES)
+    for a, b in zip(ours.norm_backward(X.tolist(), cache), ours.norm_backward(X, cache), strict=True):
+        assert np.array_equal(a, b)
+    with refuses(TypeError, "dy is object; normalization needs a floating type"):
+        ours.norm_backward(None, cache)
+
+
+BACKWARD = {
+    "standardize": lambda dy, cache: ours.standardize_backward(dy, cache),
+    "norm": ours.norm_backward, "tlu": ours.tlu_backward, "frn_tlu": ours.filter_response_norm_tlu_backward,
+    "lrn": ours.local_response_norm_backward, "whiten": ours.whiten_backward,
+}
+
+
+@pytest.mark.parametrize("backward", BACKWARD.values(), ids=BACKWARD)
+def test_gradient_and_cache_in_the_other_order_are_told_apart(backward):
+    with refuses(TypeError, "the cache is of type ndarray; "
+                 "it is the second result of the forward pass, and comes after the gradient"):
+        backward(ours.standardize(X, (0,))[1], X)
+
+
+FORWARD_BACKWARD = {  # all pairs of the package, on fresh arrays: x, then the parameters
+    "standardize": (lambda x: ours.standardize(x, (0,)), ours.standardize_backward, ()),
+    **{name: (run, ours.norm_backward, (4, 4)) for name, run in LAYERS.items()},
+    "learned eps": (lambda x, g, b, e: ours.filter_response_norm(x, g, b, eps=e), ours.norm_backward, (4, 4, 4)),
+    "eps of an array": (lambda x, e: ours.standardize(x, (0, 2), eps=np.abs(e)[:, None]), ours.standardize_backward,
+                        (4,)),
+    "tlu": (ours.tlu, ours.tlu_backward, (4,)),
+    "frn_tlu": (ours.filter_response_norm_tlu, ours.filter_response_norm_tlu_backward, (4, 4, 4)),
+    "whiten": (lambda x: ours.whiten(x.reshape(-1, 3)), lambda dy, cache: ours.whiten_backward(dy, cache), ()),
+    "lrn": (lambda x: ours.local_response_norm(x.copy(), alpha=0.3), ours.local_response_norm_backward, ()),
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64], ids=lambda t: t.__name__)
+@pytest.mark.parametrize("name", FORWARD_BACKWARD)
+def test_what_is_changed_in_place_after_the_forward_pass_changes_no_gradient(name, dtype):
+    """x, y and every parameter, but for x of local response norm, whose docstring says so: there x is a copy here."""
+    run, backward, sizes = FORWARD_BACKWARD[name]
+
+    def gradients(change):
+        rng = np.random.default_rng(5)
+        inputs = [rng.standard_normal(X.shape).astype(dtype), *(rng.standard_normal(n).astype(dtype) for n in sizes)]
+        y, cache = run(*inputs)
+        dy = np.random.default_rng(6).standard_normal(y.shape).astype(dtype)
+        for a in (y, *inputs) if change else ():
+            if a.flags.writeable:
+                a[...] = 7
+            else:  # refused, so that nothing happens without a word
+                with pytest.raises(ValueError, match="read-only"):
+                    a[...] = 7
+        found = backward(dy, cache)
+        return found if isinstance(found, tuple) else (found,)
+
+    for a, b in zip(gradients(True), gradients(False), strict=True):
+        assert np.array_equal(a, b)
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.int32, np.uint8, bool, np.complex64])

@@ -56,6 +56,28 @@ REFUSED = [  # call, error, the whole message
     (lambda: checks.method("lda", {"zca": 1, "pca": 2}), ValueError, "method is 'lda'; choose one of zca, pca"),
     (lambda: checks.full_rank(2, 9, 3), ValueError, "the covariance of 9 samples with 3 features has rank 2; "
      "whitening needs rank 3: take more samples, or an eps above 0"),
+    (lambda: checks.full_rank(2, None, 3, 0.5), ValueError, "the running covariance of 3 features has rank 2; "
+     "whitening needs rank 3: take more samples, or an eps above 0.5"),
+    (lambda: checks.white(1.1e-6, 1e-9, 2.0, 0.0), ValueError, "the covariance is almost singular: its variances run "
+     "from 1e-09 to 2, and rounding would leave the rows 1e-06 away from white: take more samples, or an eps above 0"),
+    (lambda: checks.white(float("nan"), 1e-9, 2.0, 0.0), ValueError, "the covariance is almost singular: its variances "
+     "run from 1e-09 to 2, and rounding would leave the rows nan away from white: take more samples, or an eps above 0"),
+    (lambda: checks.no_overflow(False, 1e200), ValueError,
+     "x holds 1e+200, and squares of that size overflow: divide x by a constant first"),
+    (lambda: checks.array("x", np.ma.masked_array(F32)), TypeError,
+     "x is a masked array, and its mask would be lost; give the entries that count"),
+    (lambda: checks.array("x", None), TypeError, "x is object; normalization needs a floating type"),
+    (lambda: checks.array("x", ["1"]), TypeError, "x is <U1; normalization needs a floating type"),
+    (lambda: checks.gamma_given(None), TypeError,
+     "gamma is None, but its shape says which axes share statistics; ones of that shape do nothing"),
+    (lambda: checks.axes_of((2, 3), 1), TypeError, "axes is 1; it needs a tuple, such as (1,)"),
+    (lambda: checks.groups(2.0, 4), TypeError, "groups is 2.0; it needs an integer"),
+    (lambda: checks.number("eps", "1"), TypeError, "eps is '1'; it needs a number"),
+    (lambda: checks.not_negative(np.array([0.1, -2.0])), ValueError, "eps must be 0 or more, got -2.0"),
+    (lambda: checks.count("train", -1), ValueError, "train must be an integer of 0 or more, got -1"),
+    (lambda: checks.count("classes", 0, 1), ValueError, "classes must be an integer of 1 or more, got 0"),
+    (lambda: checks.cache(F32, tuple), TypeError, "the cache is of type ndarray; "
+     "it is the second result of the forward pass, and comes after the gradient"),
     (lambda: checks.no_tie([(0, 2), (2, 0)]), ValueError,
      "principal components 0 and 2 have the same variance: pca has no gradient, zca has one"),
 ]
@@ -86,6 +108,19 @@ def test_what_is_just_right_passes():
     checks.method("zca", {"zca": 1})
     checks.full_rank(3, 4, 3)
     checks.no_tie([])
+    checks.full_rank(3, None, 3)
+    checks.white(1e-6, 1e-9, 2.0, 0.0)
+    checks.no_overflow(True, 1e200)
+    checks.no_overflow(False, np.inf)  # infinity goes on as NaN
+    checks.gamma_given(F32)
+    checks.groups(np.int64(2), 4)
+    checks.number("eps", np.float32(1))
+    checks.not_negative(np.zeros(3))
+    checks.not_negative(np.zeros(0))
+    checks.count("test", np.int64(0))
+    checks.cache((), tuple)
+    assert np.array_equal(checks.array("x", [1.0, 2.0]), [1, 2])
+    assert checks.array("x", F32) is F32
 
 
 def test_axes_come_sorted_and_counted_from_the_first():

@@ -1,5 +1,6 @@
 """Data sets: what comes without a download, and what happens when a download fails."""
 
+import re
 import socket
 import sys
 from types import SimpleNamespace
@@ -252,3 +253,21 @@ def test_property_glyphs_have_the_sizes_asked_for(seed, train, test):
     assert found.x_train.shape == (train, 784) and found.x_test.shape == (test, 784)
     counts = np.bincount(np.concatenate([found.y_train, found.y_test]), minlength=10)
     assert counts.max() - counts.min() <= 1
+
+
+@pytest.mark.parametrize(("call", "message"), [
+    (lambda: data.blobs(train=-1, test=3), "train must be an integer of 0 or more, got -1"),
+    (lambda: data.blobs(test=2.5), "test must be an integer of 0 or more, got 2.5"),
+    (lambda: data.blobs(classes=0), "classes must be an integer of 1 or more, got 0"),
+    (lambda: data.blobs(features=0), "features must be an integer of 1 or more, got 0"),
+    (lambda: data.blobs(spread=-1.0), "spread must be 0 or more, got -1.0"),
+    (lambda: data.spirals(train=3, test=-1), "test must be an integer of 0 or more, got -1"),
+    (lambda: data.spirals(noise=-0.1), "noise must be 0 or more, got -0.1"),
+    (lambda: data.glyphs(train=-5), "train must be an integer of 0 or more, got -5"),
+    (lambda: data.correlated(samples=-1), "samples must be an integer of 0 or more, got -1"),
+    (lambda: data.correlated(features=0), "features must be an integer of 1 or more, got 0"),
+    (lambda: data.correlated(condition=-1), "condition is the largest variance over the smallest, 1 or more; got -1"),
+])
+def test_numbers_without_a_meaning_are_refused(call, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        call()

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import course_lib as ours
-from course_lib import check_vjp
+from course_lib import check_vjp, gradcheck
 
 RIGHT, WRONG = 1e-8, 1e-6  # central differences in float64 reach about 1e-10; the gap between the two is empty
 
@@ -212,3 +212,35 @@ def test_property_same_seed_same_error(seed, shape):
     x = matrix(seed, shape)
     run = [check_vjp(lambda x: (x**3, x), lambda dy, x: dy * 3 * x**2, x, seed=seed) for _ in range(2)]
     assert run[0] == run[1] < 1e-6
+
+
+@pytest.mark.parametrize("size", [1e-9, 1e-6, 1e-3, 1e3, 1e6, 1e9])
+def test_right_passes_and_wrong_fails_at_any_size_of_the_data(size):
+    """A step of 1e-5 would leap over small data and drown in the rounding of large ones."""
+    x = size * fixture()[0]
+    assert check_vjp(lambda x: ours.standardize(x, (0,), eps=0.0), ours.standardize_backward, x) < 1e-7
+    for mistake in ("mean term dropped", "x_hat term dropped", "inv_std cubed"):
+        _, gamma, beta = fixture()
+        error = check_vjp(lambda x, gamma, beta: forward(x, gamma, beta, eps=0.0),
+                          lambda dy, cache, mistake=mistake: backward(dy, cache, mistake), x, gamma, beta)
+        assert error > 1e-3
+
+
+def test_step_at_ordinary_data_is_1e_5():
+    rng = np.random.default_rng(0)
+    for a in (rng.standard_normal(50), 3 + rng.standard_normal((4, 5)), np.ones(4), np.zeros(3), np.array([-2.0])):
+        assert gradcheck._scale(a) == 1
+
+
+def test_small_noise_on_a_large_parameter_does_not_make_the_step_vanish():
+    gamma = 1 + 1e-12 * np.arange(8.0)
+    x, _, beta = fixture()
+    assert check_vjp(ours.batch_norm, ours.norm_backward, x, gamma, beta) < 1e-6
+
+
+def test_argument_without_entries_has_no_error_and_empty_result_nothing_to_check():
+    def add(a, b):
+        return a + b.sum(), None
+    assert check_vjp(add, lambda dy, _: (dy, np.zeros(0)), np.ones(3), np.zeros(0)) < RIGHT
+    with pytest.raises(ValueError, match=r"y has shape \(0,\): there is nothing to differentiate"):
+        check_vjp(lambda a: (a, None), lambda dy, _: dy, np.zeros(0))

@@ -251,3 +251,8 @@ def test_property_lsuv_does_not_care_about_the_scale_it_starts_from(seed, scale,
     one, other = (ours.lsuv([s * w for w in weights], x, activation) for s in (1, scale))
     for a, b in zip(one, other, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-10)
+
+
+def test_predictions_refuse_a_negative_variance():
+    with pytest.raises(ValueError, match="the variance of the weights of layer 2 must be 0 or more, got -0.1"):
+        ours.predicted_variances((4, 6, 3), (0.5, -0.1), "relu")

@@ -338,3 +338,12 @@ def test_divisive_norm_refuses(x, weights, sigma, error, message):
 
 def test_divisive_norm_takes_zero_drives_and_zero_sigma():
     np.testing.assert_array_equal(divisive_norm(np.array([[0.0, 2.0]]), np.ones((2, 2)), sigma=0.0), [[0, 1]])
+
+
+def test_window_wider_than_the_channels_is_the_window_of_all_channels():
+    """And costs no more: its shifts end where the channels do."""
+    x, dy = np.random.default_rng(0).standard_normal((2, 2, 5, 3))
+    wide, cache = local_response_norm(x, size=10**15, alpha=0.3)
+    all_channels, expected = local_response_norm(x, size=9, alpha=0.3)
+    assert np.array_equal(wide, all_channels)
+    assert np.array_equal(local_response_norm_backward(dy, cache), local_response_norm_backward(dy, expected))

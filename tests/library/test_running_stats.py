@@ -416,3 +416,8 @@ def test_property_folding_with_neutral_statistics_changes_nothing(seed):
     folded = fold_batch_norm(w, b, ONE, np.zeros(3), np.zeros(3), ONE, eps=0.0)
     np.testing.assert_array_equal(folded[0], w)
     np.testing.assert_array_equal(folded[1], b)
+
+
+def test_weight_that_is_no_number_is_refused():
+    with pytest.raises(TypeError, match="new_weight is None; it needs a number"):
+        EMA(None)

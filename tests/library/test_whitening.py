@@ -8,6 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from course_lib import check_vjp, standardize, standardize_backward, whiten, whiten_backward
+from course_lib.nn import functional as F
 
 pytestmark = pytest.mark.filterwarnings("error")  # a warning of NumPy is a fault of the package
 METHODS = ["zca", "pca", "cholesky"]
@@ -332,3 +333,42 @@ def test_whiten_backward_refuses_another_shape_and_integers():
         whiten_backward(np.zeros((4, 11)), cache)
     with pytest.raises(TypeError, match="dy is int64"):
         whiten_backward(np.zeros((11, 4), int), cache)
+
+
+def almost_singular(seed):
+    """200 rows, 2 to 5 features, of which two differ by 1e-9 to 1e-4 of their size."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((200, 2 + seed % 4))
+    x[:, 1] = x[:, 0] + 10 ** rng.uniform(-9, -4) * x[:, 1]
+    return x
+
+
+def torch_whiten(x, method):
+    return F.whiten(torch.tensor(x), method=method).numpy()
+
+
+@pytest.mark.parametrize("run", [lambda x, method: whiten(x, method=method)[0], torch_whiten], ids=["numpy", "torch"])
+@pytest.mark.parametrize("method", METHODS)
+def test_near_singularity_the_rows_are_white_or_the_error_says_why(method, run):
+    """Rounding spoils the inverse of a covariance long before its rank is less than D."""
+    refused = {"has rank": 0, "is almost singular: its variances run from": 0}
+    for seed in range(100):
+        x = almost_singular(seed)
+        try:
+            y = run(x, method)
+        except ValueError as error:
+            refused[next(words for words in refused if words in str(error))] += 1
+            continue
+        cov = np.cov(y.T, bias=True)
+        assert np.max(np.abs(cov - np.eye(len(cov)))) < 2e-6  # 1e-6, and the rounding of this sum
+    assert all(refused.values()) and sum(refused.values()) < 100
+
+
+def test_an_eps_too_small_to_help_is_named():
+    with pytest.raises(ValueError, match="is almost singular.* away from white.*an eps above 1e-17"):
+        whiten(almost_singular(1)[:, :2], eps=1e-17)
+
+
+def test_rows_whose_squares_overflow_are_refused():
+    with pytest.raises(ValueError, match="x holds .*e.200, and squares of that size overflow"):
+        whiten(random() * 1e200)

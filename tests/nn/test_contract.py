@@ -1,4 +1,4 @@
-"""What torch asks of a layer beyond numbers and a gradient: its transforms, export and tracing, as torch.nn's own do."""
+"""What torch asks of a layer beyond numbers and a gradient: transforms, export and tracing, as torch.nn's own do."""
 
 import copy
 

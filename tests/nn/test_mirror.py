@@ -67,8 +67,25 @@ REFUSED = {  # what both halves refuse: m is one of them, a makes its arrays
     "more axes than x": lambda m, a: m.rms_norm(a(3), a(2, 3)),
     "beta of the last axes": lambda m, a: m.layer_norm(a(2, 4, 3), a(3), a(4)),
     "groups": lambda m, a: m.group_norm(a(2, 4, 3), a(4), a(4), groups=3),
-    "one value": lambda m, a: m.instance_norm(a(2, 4, 1), a(4), a(4)),
-    "one value of a group": lambda m, a: m.group_norm(a(2, 4), a(4), a(4), groups=4),
+    "one value": lambda m, a: m.batch_norm(a(1, 4, 1), a(4), a(4)),
+    "no gamma, layer": lambda m, a: m.layer_norm(a(2, 4), None, None),
+    "no gamma, rms": lambda m, a: m.rms_norm(a(2, 4), None),
+    "groups in words": lambda m, a: m.group_norm(a(2, 4), a(4), a(4), groups="2"),
+    "no eps": lambda m, a: m.batch_norm(a(2, 4), a(4), a(4), eps=None),
+    "eps in words": lambda m, a: m.batch_norm_inference(a(2, 4), a(4), a(4), a(4), a(4), eps="1e-5"),
+    "eps of whitening": lambda m, a: m.whiten(a(9, 4), eps=None),
+    "type of gamma, bool": lambda m, a: m.batch_norm(a(2, 4), a(4, dtype=bool), a(4)),
+    "type of a given mean": lambda m, a: m.batch_norm_inference(a(2, 4), a(4), a(4), a(4, dtype=complex), a(4)),
+    "type of a given var": lambda m, a: m.batch_norm_inference(a(2, 4), a(4), a(4), a(4), a(4, dtype=bool)),
+    "negative var": lambda m, a: m.batch_norm_inference(a(2, 4), a(4), a(4), a(4), -a(4)),
+    "negative eps in an array": lambda m, a: m.standardize(a(2, 4), (0,), eps=-a(4)),
+    "an axis that is no tuple": lambda m, a: m.standardize(a(2, 4), 0),
+    "axes given twice": lambda m, a: m.standardize(a(2, 4), (0, 0)),
+    "no k": lambda m, a: m.local_response_norm(a(2, 4), k=None),
+    "a list of methods": lambda m, a: m.whiten(a(9, 4), method=["zca"]),
+    "rank with a small eps": lambda m, a: m.whiten(_two_features(a, 0), eps=1e-17),
+    "almost singular": lambda m, a: m.whiten(_two_features(a, 1e-7)),
+    "overflow": lambda m, a: m.whiten(_two_features(a, 1) * 1e200),
     "eps": lambda m, a: m.rms_norm(a(2, 4), a(4), eps=-1.0),
     "axes": lambda m, a: m.standardize(a(2, 4), (0, 2)),
     "axes twice": lambda m, a: m.standardize(a(2, 4), (1, -1)),
@@ -85,6 +102,14 @@ REFUSED = {  # what both halves refuse: m is one of them, a makes its arrays
 }
 
 
+def _two_features(a, difference):
+    """Four samples of two features that differ in one sample."""
+    x = a(4, 2)
+    x[:2] = -1.0
+    x[1, 1] -= difference
+    return x
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_both_halves_refuse_in_the_same_words(name):
     def words(half, array):
@@ -92,7 +117,7 @@ def test_both_halves_refuse_in_the_same_words(name):
             REFUSED[name](half, array)
         return refusal.type, str(refusal.value)
     numpy_words = words(ours, lambda *shape, dtype=float: np.ones(shape, dtype))
-    torch_types = {float: torch.float64, int: torch.int64}
+    torch_types = {float: torch.float64, int: torch.int64, bool: torch.bool, complex: torch.complex128}
     torch_words = words(F, lambda *shape, dtype=float: torch.ones(shape, dtype=torch_types[dtype]))
     assert torch_words == numpy_words
 

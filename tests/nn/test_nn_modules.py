@@ -180,7 +180,18 @@ def test_running_variance_keeps_its_digits_at_a_large_mean(mean):
     (lambda: nn.BatchNorm1d(3, eps=0)(torch.ones(2, 3)), ValueError, "eps must be positive.*got 0"),
     (lambda: nn.BatchNorm1d(3, eps=-1)(torch.ones(2, 3)), ValueError, "eps must be positive.*got -1"),
     (lambda: nn.BatchNorm1d(3)(torch.ones(2, 3).long()), TypeError, "x is int64; normalization needs a floating type"),
-    (lambda: nn.BatchNorm1d(3)(torch.ones(2, 3).double()), TypeError, "weight.*float32.*float64|float32, but x is"),
+    (lambda: nn.BatchNorm1d(3)(torch.ones(2, 3).double()), TypeError, "^weight is float32, but x is float64"),
+    (lambda: nn.BatchNorm1d(3, affine=False).eval()(torch.ones(2, 3).double()), TypeError,
+     "^running_mean is float32, but x is float64"),
+    (lambda: nn.InstanceNorm1d(3, affine=True)(torch.ones(2, 3, 2).double()), TypeError, "^weight is float32, but x"),
+    (lambda: nn.LayerNorm(3)(torch.ones(2, 3).double()), TypeError, "^weight is float32, but x is float64"),
+    (lambda: nn.RMSNorm(3)(torch.ones(2, 3).double()), TypeError, "^weight is float32, but x is float64"),
+    (lambda: nn.GroupNorm(1, 3)(torch.ones(2, 3).double()), TypeError, "^weight is float32, but x is float64"),
+    (lambda: nn.FilterResponseNorm(3)(torch.ones(2, 3).double()), TypeError, "^weight is float32, but x is float64"),
+    (lambda: nn.FilterResponseNormTLU(3)(torch.ones(2, 3).double()), TypeError, "^weight is float32, but x is float64"),
+    (lambda: nn.BatchNorm1d(3)(np.ones((2, 3))), TypeError, "^x is of type ndarray; the torch half takes tensors"),
+    (lambda: nn.GroupNorm("3", 9), TypeError, "num_groups is '3'; it needs an integer"),
+    (lambda: nn.ZCAWhitening(3, eps=-2).eval()(torch.ones(2, 3)), ValueError, "eps must be 0 or more, got -2"),
     (lambda: nn.GroupNorm(3, 10), ValueError, r"num_groups \(3\) must divide the number of channels \(10\)"),
     (lambda: nn.GroupNorm(0, 10), ValueError, r"num_groups \(0\) must divide the number of channels \(10\)"),
     (lambda: nn.GroupNorm(2, 4)(torch.ones(2, 6, 3)), ValueError, "x has 6 channels; this GroupNorm has 4"),
@@ -203,6 +214,81 @@ def test_running_variance_keeps_its_digits_at_a_large_mean(mean):
 def test_bad_input_is_refused_with_its_numbers(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.filterwarnings("ignore:.*does not match num_features")
+@pytest.mark.parametrize(("name", "args", "shape"), [
+    ("LayerNorm", (1,), (3, 1)), ("LayerNorm", ((1, 1),), (3, 1, 1)), ("GroupNorm", (4, 4), (3, 4)),
+    ("GroupNorm", (2, 2), (3, 2, 1, 1)),
+], ids=str)
+def test_layer_with_one_value_per_slice_loads_its_checkpoint_and_gives_beta_as_in_torch(name, args, shape):
+    mine, theirs = pair(name, args, {})
+    for training in (True, False):
+        x = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).requires_grad_()
+        results = []
+        for layer in (mine, theirs):
+            y = layer.train(training)(x)
+            results.append([y, *torch.autograd.grad(y.square().sum(), [x, *layer.parameters()])])
+        torch.testing.assert_close(*results, rtol=0, atol=1e-12)
+
+
+def test_numpy_integers_are_integers():
+    three, x = np.int64(3), torch.randn(2, 3, 4)
+    for name, args in (("LocalResponseNorm", (three,)), ("GroupNorm", (three, three)), ("LayerNorm", (np.int64(4),)),
+                       ("RMSNorm", (np.int32(4),)), ("BatchNorm1d", (three,)), ("InstanceNorm1d", (three,))):
+        mine, theirs = (getattr(package, name)(*args) for package in (nn, torch.nn))
+        torch.testing.assert_close(mine(x), theirs(x))
+    for layer in (nn.FilterResponseNorm(three), nn.FilterResponseNormTLU(three), nn.TLU(three), nn.ZCAWhitening(three)):
+        assert layer(x).shape == x.shape
+
+
+def test_batch_norm_without_running_statistics_of_its_own_trains_as_in_torch():
+    """As after `layer.running_mean = None`, which some do to make a layer of torch use the batch in evaluation too."""
+    mine, theirs = nn.BatchNorm1d(3), torch.nn.BatchNorm1d(3)
+    x = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    for layer in (mine, theirs):
+        layer.running_mean = layer.running_var = None
+    for training in (True, False):
+        torch.testing.assert_close(mine.train(training)(x), theirs.train(training)(x))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_running_statistics_of_a_half_type_are_rounded_once(dtype):
+    layer = nn.BatchNorm1d(200, dtype=dtype)
+    x = torch.randn(9, 200, generator=torch.Generator().manual_seed(0)).to(dtype)
+    with torch.no_grad():
+        layer.running_mean.copy_(torch.randn(200, generator=torch.Generator().manual_seed(1)))
+    right = 0.9 * layer.running_mean.double() + 0.1 * x.double().mean(0)
+    layer(x)
+    # Half a step of the type, and the last digits of float32.
+    step = torch.finfo(dtype).eps * 2.0 ** torch.floor(torch.log2(right.abs()))
+    assert bool(((layer.running_mean.double() - right).abs() <= 0.5 * step + 1e-6).all())
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_evaluation_after_a_batch_of_nan_gives_nan_and_no_error_of_the_solver():
+    layer = nn.ZCAWhitening(3)
+    layer(torch.full((9, 3), torch.nan))
+    assert layer.eval()(torch.randn(2, 3)).isnan().all()
+
+
+def test_zca_whitening_runs_on_meta_tensors():
+    layer = nn.ZCAWhitening(3, device="meta")
+    for training in (True, False):
+        assert layer.train(training)(torch.empty(9, 3, device="meta")).shape == (9, 3)
+
+
+def test_evaluation_of_zca_whitening_refuses_a_covariance_without_an_inverse():
+    layer = nn.ZCAWhitening(3, eps=0.0).eval()
+    layer.running_cov.fill_(1.0)
+    with pytest.raises(ValueError, match="the running covariance of 3 features has rank 1; whitening needs rank 3"):
+        layer(torch.randn(2, 3))
+
+
+@pytest.mark.filterwarnings("ignore:.*does not match num_features")
+def test_instance_norm_with_running_statistics_refuses_other_channels():
+    with pytest.raises(ValueError, match="x has 5 channels; this InstanceNorm1d has 3"):
+        nn.InstanceNorm1d(3, track_running_stats=True)(torch.ones(2, 5, 4))
 
 
 def test_instance_norm_without_parameters_warns_of_other_channels_as_torch_does():
