@@ -28,6 +28,7 @@ import torch.nn.functional as F
 import course_lib as ours
 
 MAPS, ROWS = (32, 64, 56, 56), (4096, 1024)
+EDGES = (10**6, 1), (10**6, 4), (10**5, 64), (16, 262144)  # tall and wide: few channels, few samples
 GROUPS = 32
 
 
@@ -86,6 +87,7 @@ def layers(shape):
     rng = np.random.default_rng(0)
     x, dy = rng.standard_normal((2, *shape), dtype=np.float32)
     n, c, *spatial = shape
+    groups = GROUPS if c % GROUPS == 0 else 1
     gamma, beta = rng.standard_normal((2, c), dtype=np.float32)
     gammas, betas = rng.standard_normal((2, *shape[1:]), dtype=np.float32)
     wide = (c, *[1] * len(spatial))
@@ -101,8 +103,8 @@ def layers(shape):
 
     yield pair("batch", ours.batch_norm, (gamma, beta), textbook_columns, gamma, beta)
     yield pair("layer", ours.layer_norm, (gammas, betas), textbook_rows, gammas, betas, rows=n, shared=0)
-    yield pair("group", ours.group_norm, (gamma, beta), textbook_rows, g, b, rows=n * GROUPS, **channel,
-               options={"groups": GROUPS})
+    yield pair("group", ours.group_norm, (gamma, beta), textbook_rows, g, b, rows=n * groups, **channel,
+               options={"groups": groups})
     yield pair("rms", ours.rms_norm, (gammas,), textbook_rows, gammas, None, rows=n, shared=0, center=False)
     if spatial:
         yield pair("instance", ours.instance_norm, (gamma, beta), textbook_rows, g, b, rows=n * c, **channel)
@@ -145,6 +147,15 @@ def against_textbook(rounds):
                 row(name, shape, mode, a, b, f"{peak_arrays(mine_now, dy):9.1f}")
     for mode, values in ratios.items():
         print(f"geometric mean of {mode}: {np.exp(np.mean(np.log(values))):.2f} times as fast as the textbook form")
+
+
+def at_the_edges(rounds):
+    """Shapes that are unlike an image or a row of features; a layer whose slices would have one value is left out."""
+    for shape in EDGES:
+        for name, dy, mine, textbook in layers(shape):
+            if name == "batch" or shape[1] > 1:
+                for mode, upstream in (("forward", None), ("fwd+bwd", dy)):
+                    row(name, shape, mode, *race([partial(mine, upstream), partial(textbook, upstream)], rounds))
 
 
 def against_torch(rounds):
@@ -190,6 +201,7 @@ def main():
     keep_freed_memory()
     print(f"{'layer':<22}{'shape':<18}{'pass':<9}{'ours ms':>9}{'rival':>9}{'ratio':>8}{'extra':>9}")
     against_textbook(rounds)
+    at_the_edges(rounds)
     against_torch(rounds)
 
 

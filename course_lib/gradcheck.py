@@ -10,10 +10,10 @@ def check_vjp(f, backward, *args, seed=0):
 
         L(args)  = sum(dy * y)
         numeric  = (L(a + h v) - L(a - h v)) / 2h,   analytic = sum(da * v)
-        error    = |numeric - analytic| / max(|numeric|, norm(da), norm(dy) / (1000 s))
+        error    = |numeric - analytic| / max(|numeric|, norm(da), norm(dy) / (1000 max(|a|, 1)))
 
-    for each argument a and several random directions v; s is the spread of a,
-    to a power of ten, and h = 1e-5 s.  In float64 a right
+    for each argument a and several random directions v; h is 1e-5 of the spread
+    of a, and both it and max(|a|) are powers of ten.  In float64 a right
     gradient of a smooth function gives about 1e-9, a wrong one seldom less than
     1e-6; where da is 0, norm(dy) gives the scale.  dy is random, because dy = 1
     hides mistakes: all that a normalizer then returns is 0.  For the same reason
@@ -46,8 +46,8 @@ def check_vjp(f, backward, *args, seed=0):
     gradients = _gradients(backward(dy, cache), args)
     errors = []
     for number, (a, da) in enumerate(zip(args, gradients, strict=True)):
-        scale = _scale(a)
-        step, least = STEP * scale, np.linalg.norm(dy) / (1000 * scale)
+        spread, largest = _scales(a)
+        step, least = STEP * spread, np.linalg.norm(dy) / (1000 * max(largest, 1))
         for _ in range(DIRECTIONS):
             v = rng.standard_normal(a.shape)
             ahead, behind = (f(*args[:number], a + h * v, *args[number + 1:])[0] for h in (step, -step))
@@ -56,11 +56,13 @@ def check_vjp(f, backward, *args, seed=0):
     return float(np.max(errors))
 
 
-def _scale(a):
-    """How far the entries of `a` are apart, but no less than their size allows to tell, as a power of ten."""
+def _scales(a):
+    """How far the entries of `a` are apart, but no less than rounding allows to tell, and how large the largest is."""
     largest = np.max(np.abs(a), initial=0)
-    spread = max(np.std(a) or largest, 1e-4 * largest) if a.size else 0
-    return 10.0 ** np.round(np.log10(spread)) if 0 < spread < np.inf else 1.0
+    if not 0 < largest < np.inf:
+        return 1.0, 1.0
+    spread = max(np.std(a) or largest, 1e-4 * largest)
+    return 10.0 ** np.round(np.log10(spread)), 10.0 ** np.floor(np.log10(largest))
 
 
 def _gradients(found, args):

@@ -65,18 +65,26 @@ def _along_rows(a, times, axes):
     a = a.reshape(*a.shape[:lead], -1)
     length = 4 * ROW if times is None else ROW  # squares pile up; numbers of both signs cancel, and lose less
     times = np.ones(a.shape[-1], a.dtype) if times is None else times.reshape(a.shape)
-    pieces = [slice(i, i + length) for i in range(0, a.shape[-1], length)]
-    parts = np.stack([np.vecdot(a[..., p], times[..., p]) for p in pieces])
+    parts = [np.vecdot(p, q) for p, q in zip(_pieces(a, -1, length), _pieces(times, -1, length), strict=True)]
+    parts = np.ascontiguousarray(np.concatenate([np.moveaxis(p, -1, 0) for p in parts]))
     return parts, [axis + 1 for axis in axes if axis < lead]
 
 
 def _along_columns(a, times, axes):
     first, *rest = axes
     a = np.moveaxis(a, first, 0)
-    times = np.ones_like(a, shape=(1,) * a.ndim) if times is None else np.moveaxis(times, first, 0)
-    times = np.broadcast_to(times, a.shape)
-    pieces = [slice(i, i + COLUMN) for i in range(0, len(a), COLUMN)]
-    return np.stack([np.einsum("i...,i...->...", a[p], times[p]) for p in pieces]), rest
+    if times is None:
+        return np.concatenate([np.einsum("pi...->p...", p) for p in _pieces(a, 0, COLUMN)]), rest
+    pairs = zip(_pieces(a, 0, COLUMN), _pieces(np.moveaxis(times, first, 0), 0, COLUMN), strict=True)
+    return np.concatenate([np.einsum("pi...,pi...->p...", p, q) for p, q in pairs]), rest
+
+
+def _pieces(a, axis, length):
+    """Views of `a` with the axis cut in two: stretches of equal length, and what is left as one that is shorter."""
+    n, at = a.shape[axis], axis % a.ndim
+    whole, left = np.split(a, [n - n % length], axis)
+    return [part.reshape(*a.shape[:at], -1, each, *a.shape[at + 1:])
+            for part, each in ((whole, length), (left, n % length)) if part.size]
 
 
 @contextmanager

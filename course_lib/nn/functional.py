@@ -263,7 +263,9 @@ def require_tensors(**arrays):
 
 def require_parameters(x, axes, **parameters):
     """The types fit as well: a parameter is of the type of x, or of the one that x is computed in."""
-    require_tensors(**{name: parameter for name, parameter in parameters.items() if parameter is not None})
+    for name, parameter in parameters.items():
+        if parameter is not None:
+            require_tensors(**{name: parameter})
     checks.parameters(x.shape, axes, **parameters)
     for name, parameter in parameters.items():
         if parameter is not None and parameter.dtype not in (x.dtype, lines.wide(x)):
@@ -276,6 +278,5 @@ def _require_not_negative(name, value):
         checks.number(name, value)
         checks.not_negative(value, name)
     elif type(value) in (torch.Tensor, torch.nn.Parameter) and value.device.type == "cpu" and not _followed(value):
-        negative = value[value < 0]
-        if negative.numel():
-            checks.not_negative(float(negative.min()), name)
+        if (value < 0).any():
+            checks.not_negative(float(value[value < 0].min()), name)

@@ -36,10 +36,11 @@ class BatchNorm:
     def forward(self, x):
         self._check_input_dim(x)
         require_channels(x, self.num_features, "BatchNorm")
-        require_fit(x, (1,), weight=self.weight, bias=self.bias)
         if not self.training and self.running_mean is not None:
-            require_fit(x, (1,), running_mean=self.running_mean, running_var=self.running_var)
+            require_fit(x, (1,), weight=self.weight, bias=self.bias, running_mean=self.running_mean,
+                        running_var=self.running_var)
             return F.batch_norm_inference(x, self.weight, self.bias, self.running_mean, self.running_var, eps=self.eps)
+        require_fit(x, (1,), weight=self.weight, bias=self.bias)
         require_positive(self.eps)
         y, mean, var = F.norm(x, self.weight, self.bias, over=BATCH, eps=self.eps)
         if self.training and self.track_running_stats:
@@ -74,11 +75,11 @@ class _InstanceNorm:
     forward = one_step(nn.modules.instancenorm._InstanceNorm.forward)
 
     def _apply_instance_norm(self, x):
-        require_fit(x, (1,), weight=self.weight, bias=self.bias)
         if self.running_mean is not None:
             require_channels(x, self.num_features, type(self).__name__)
+        require_fit(x, (1,), weight=self.weight, bias=self.bias, running_mean=self.running_mean,
+                    running_var=self.running_var)
         if not self.training and self.track_running_stats:
-            require_fit(x, (1,), running_mean=self.running_mean, running_var=self.running_var)
             return F.batch_norm_inference(x, self.weight, self.bias, self.running_mean, self.running_var, eps=self.eps)
         checks.statistics(x.shape, MAP.axes(x.ndim))  # torch's layer refuses maps of one value, its other layers do not
         y, mean, var = F.norm(x, self.weight, self.bias, over=MAP, eps=self.eps)
@@ -302,9 +303,10 @@ def require_channels(x, channels, name):
 
 
 def require_fit(x, axes, **own):
-    """The layer's parameters and buffers fit x; said here, in the layer's words for them."""
-    checks.floating(x=x)
-    F.require_parameters(x, axes, **own)
+    """The layer's parameters and buffers fit x; where they may not, it is said here, in the layer's words for them."""
+    if not x.is_floating_point() or any(p is not None and p.dtype != x.dtype for p in own.values()):
+        checks.floating(x=x)
+        F.require_parameters(x, axes, **own)
 
 
 def require_positive(eps):

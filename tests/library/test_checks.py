@@ -60,8 +60,9 @@ REFUSED = [  # call, error, the whole message
      "whitening needs rank 3: take more samples, or an eps above 0.5"),
     (lambda: checks.white(1.1e-6, 1e-9, 2.0, 0.0), ValueError, "the covariance is almost singular: its variances run "
      "from 1e-09 to 2, and rounding would leave the rows 1e-06 away from white: take more samples, or an eps above 0"),
-    (lambda: checks.white(float("nan"), 1e-9, 2.0, 0.0), ValueError, "the covariance is almost singular: its variances "
-     "run from 1e-09 to 2, and rounding would leave the rows nan away from white: take more samples, or an eps above 0"),
+    (lambda: checks.white(float("nan"), 1e-9, 2.0, 0.0), ValueError, "the covariance is almost singular: its "
+     "variances run from 1e-09 to 2, and rounding would leave the rows nan away from white: take more samples, or an "
+     "eps above 0"),
     (lambda: checks.no_overflow(False, 1e200), ValueError,
      "x holds 1e+200, and squares of that size overflow: divide x by a constant first"),
     (lambda: checks.array("x", np.ma.masked_array(F32)), TypeError,

@@ -95,3 +95,23 @@ def test_squares_are_summed_in_shorter_stretches_than_values():
     a = np.ones(4 * ROW + 1, np.float32)
     assert len(_along_rows(a, a, (0,))[0]) == 5
     assert len(_along_rows(a, None, (0,))[0]) == 2 and len(_along_rows(a[1:], None, (0,))[0]) == 1
+
+
+def counting(function, calls):
+    def counted(*arguments):
+        calls.append(function)
+        return function(*arguments)
+    return counted
+
+
+@pytest.mark.parametrize("shape, axes", [((64 * 500 + 3, 2), (0,)), ((2, 4096 * 300 + 5), (1,)), ((64, 5), (0,)),
+                                         ((63, 5), (0,)), ((7, 100, 2, 3), (0, 2, 3))], ids=str)
+def test_number_of_calls_does_not_grow_with_the_array(shape, axes, monkeypatch):
+    """A call for each stretch of 64 rows took 20 times as long as the textbook form where rows are short."""
+    calls = []
+    for name in ("einsum", "vecdot"):
+        monkeypatch.setattr(np, name, counting(getattr(np, name), calls))
+    a = np.random.default_rng(0).standard_normal(shape)
+    np.testing.assert_allclose(total(a, axes, times=a).ravel(), (a * a).sum(axes), rtol=1e-12)
+    np.testing.assert_allclose(total(a, axes).ravel(), a.sum(axes), rtol=1e-9, atol=1e-9)
+    assert len(calls) <= 4

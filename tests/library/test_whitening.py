@@ -8,7 +8,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from course_lib import check_vjp, standardize, standardize_backward, whiten, whiten_backward
+from course_lib import whitening as numpy_half
 from course_lib.nn import functional as F
+from course_lib.nn import whitening as torch_half
 
 pytestmark = pytest.mark.filterwarnings("error")  # a warning of NumPy is a fault of the package
 METHODS = ["zca", "pca", "cholesky"]
@@ -372,3 +374,16 @@ def test_an_eps_too_small_to_help_is_named():
 def test_rows_whose_squares_overflow_are_refused():
     with pytest.raises(ValueError, match="x holds .*e.200, and squares of that size overflow"):
         whiten(random() * 1e200)
+
+
+@pytest.mark.parametrize("run, methods, error", [
+    (lambda x: whiten(x), numpy_half._METHODS, np.linalg.LinAlgError),
+    (lambda x: torch_whiten(x, "zca"), torch_half.METHODS, torch.linalg.LinAlgError),
+], ids=["numpy", "torch"])
+def test_failure_of_the_solver_is_told_in_our_words(run, methods, error, monkeypatch):
+    """It is a matter of luck which covariance a solver fails on; none is known since the rank is asked for first."""
+    def failing(cov):
+        raise error("the matrix is not positive definite")
+    monkeypatch.setitem(methods, "zca", failing)
+    with pytest.raises(ValueError, match="is almost singular.* inf away from white"):
+        run(random())

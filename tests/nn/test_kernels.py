@@ -484,6 +484,7 @@ def test_second_derivative_of_windows_comes_from_the_torch_lines(loss, monkeypat
     torch.testing.assert_close(*results, rtol=1e-5, atol=1e-5)  # two derivatives in float32
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")  # torch's own
 def test_gradients_in_batches_and_transforms_come_from_the_torch_lines(monkeypatch):
     monkeypatch.undo()
     monkeypatch.setattr(operators, "DEVICES", {DEVICE})
@@ -494,7 +495,11 @@ def test_gradients_in_batches_and_transforms_come_from_the_torch_lines(monkeypat
         y = function(x)
         dys = torch.stack([torch.ones_like(y), y.detach()])
         one_by_one = torch.stack([torch.autograd.grad(y, x, dy, retain_graph=True)[0] for dy in dys])
-        together, = torch.autograd.grad(y, x, dys, is_grads_batched=True)
+        together, = torch.autograd.grad(y, x, dys, is_grads_batched=True, retain_graph=True)
+        with torch.autograd.forward_ad.dual_level():  # a gradient is linear in dy
+            dual, = torch.autograd.grad(y, x, torch.autograd.forward_ad.make_dual(dys[0], dys[1]))
+            found = torch.autograd.forward_ad.unpack_dual(dual)
+        torch.testing.assert_close(torch.stack(list(found)), one_by_one, rtol=1e-5, atol=1e-5)
         vjp = torch.func.vjp(function, x.detach())[1]
         torch.testing.assert_close(together, one_by_one, rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(torch.func.vmap(vjp)(dys)[0], one_by_one, rtol=1e-5, atol=1e-5)
@@ -562,9 +567,20 @@ def test_bad_input_is_refused_before_a_kernel_sees_it():
     with pytest.raises(ValueError, match=r"x has 4 channels; tau has shape \(3,\)"):
         F.filter_response_norm_tlu(x, None, None, torch.ones(3, device=DEVICE))
     with pytest.raises(ValueError, match="has 1 value per slice"):
-        F.instance_norm(x[..., :1], None, None)
+        F.batch_norm(x[:1, :, :1], None, None)
     with pytest.raises(TypeError, match="x is int64"):
         F.group_norm(x.long(), None, None, groups=2)
+
+
+@on_each_path
+def test_slice_of_one_value_gives_beta_and_no_gradient_to_x():
+    x, gamma, beta = (t.requires_grad_() for t in torch.randn(3, 4, 4, device=DEVICE))
+    for function, p, q in ((lambda x, g, b: F.layer_norm(x[..., None], g, b)[..., 0], gamma[0, :1], beta[0, :1]),
+                           (lambda x, g, b: F.group_norm(x, g, b, groups=4), gamma[0], beta[0]),
+                           (F.instance_norm, gamma[0], beta[0])):
+        y = function(x, p, q)
+        assert torch.equal(y, q.expand(4, 4))
+        assert not torch.autograd.grad(y.square().sum(), x)[0].any()
 
 
 # ---------------------------------------------------------------- a GPU only

@@ -90,6 +90,36 @@ def test_filter_response_norm_with_tlu_agrees_with_numpy(shape):
     assert max(map(layers.relative_error, got, right)) < FLOAT64
 
 
+# A gradient of a gradient, gradients in batches, and a gradient in forward mode.
+STEPS = {
+    "norm": lambda x: F.group_norm(x, x[0, :, 0], x[0, :, 1], groups=2, eps=0.1),
+    "tlu": lambda x: F.tlu(x, x[0, :, 0] + 0.01), "lrn": lambda x: F.local_response_norm(x, size=3, alpha=0.3),
+}
+
+
+@pytest.fixture(params=["lines", "cpu"])
+def lines_or_blocks(request):
+    if request.param == "lines":
+        request.getfixturevalue("plain_lines")
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")  # torch's own
+@pytest.mark.usefixtures("lines_or_blocks")
+@pytest.mark.parametrize("name", STEPS)
+def test_what_is_done_with_a_gradient_is_right(name):
+    x, = leaves([SMALL[0].arrays()[0]])
+    assert torch.autograd.gradgradcheck(STEPS[name], x, **STRICT)
+    y = STEPS[name](x)
+    dys = torch.stack([torch.ones_like(y), y.detach().cos()])
+    one_by_one = [torch.autograd.grad(y, x, dy, retain_graph=True)[0] for dy in dys]
+    together, = torch.autograd.grad(y, x, dys, is_grads_batched=True, retain_graph=True)
+    torch.testing.assert_close(list(together), one_by_one, rtol=1e-11, atol=1e-12)
+    with torch.autograd.forward_ad.dual_level():  # a gradient is linear in dy
+        dual, = torch.autograd.grad(y, x, torch.autograd.forward_ad.make_dual(dys[0], dys[1]))
+        found = list(torch.autograd.forward_ad.unpack_dual(dual))
+        torch.testing.assert_close(found, one_by_one, rtol=1e-11, atol=1e-12)
+
+
 # ---------------------------------------------------------------- lines, blocks, kernels
 
 

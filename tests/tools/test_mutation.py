@@ -23,7 +23,7 @@ def test_sampled_mutants_of_standardize_die():
 @pytest.mark.parametrize("module", mutate.TESTS)
 def test_mutants_differ_from_the_module_and_from_each_other(module):
     sources = [mutant.source for mutant in mutate.mutants(module)]
-    assert len(sources) > 20
+    assert len(sources) >= 20
     assert len({mutate.unedited(module).source, *sources}) == len(sources) + 1
 
 
