@@ -3,7 +3,8 @@
 Names, arguments and conventions are those of `course_lib`, but autograd takes
 the place of cache and backward, so that each function returns its result alone.
 Half types are computed in float32 and rounded once, at the end.  gamma and beta
-may be None, which means 1 and 0.
+may be None, which means 1 and 0, but for layer and RMS norm, to which the shape
+of gamma says the axes.
 
 The formulas stand three times, and this module chooses:
 
@@ -15,6 +16,7 @@ The formulas stand three times, and this module chooses:
 from importlib.util import find_spec
 
 import torch
+from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 from .. import checks
 from . import cpu, lines, lrn, whitening
@@ -81,8 +83,8 @@ def _by_blocks(x):
 
 
 def _followed(*tensors):
-    """Does torch follow each step, so that plain ones it must be: compile, export, `torch.func`, forward mode?"""
-    return torch.compiler.is_compiling() or lines.transformed(*tensors)
+    """Does torch follow each step: compile, export, `make_fx`, `torch.func`, forward mode?  It needs plain ones."""
+    return torch.compiler.is_compiling() or get_proxy_mode() is not None or lines.transformed(*tensors)
 
 
 def norm(x, gamma, beta, *, over, center=True, eps, tau=None):

@@ -2,7 +2,7 @@
 
 import torch
 
-from .lines import gradients, transformed, widen
+from .lines import gradients, widen
 
 
 def local_response_norm(x, size, k, alpha, beta):
@@ -27,7 +27,7 @@ class LocalResponseNorm(torch.autograd.Function):
     def backward(ctx, dy):
         x, t = ctx.saved_tensors
         size, _, alpha, beta = ctx.setting
-        if torch.is_grad_enabled() or transformed(dy):  # the gradient is to be differentiated, or comes in batches
+        if torch.is_grad_enabled():  # somebody wants to differentiate the gradient
             return window_gradient(dy, x, *ctx.setting), None, None, None, None
         direct = dy * inverse_power(t, beta)
         seen_by = window_sum(direct * x / t, left=(size - 1) // 2, right=size // 2)

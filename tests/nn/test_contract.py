@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from course_lib import nn
 from course_lib.nn import functional as F
@@ -132,6 +133,14 @@ def test_exported_program_runs_and_gives_the_numbers_of_the_layer(case, training
     program = torch.export.export(torch.nn.Sequential(mine), (x,)).module()
     torch.testing.assert_close(program(x), again(x))
     torch.testing.assert_close(list(program.state_dict().values()), list(again.state_dict().values()))
+
+
+@modes
+@cases
+def test_make_fx_traces_plain_steps(case, training):
+    mine, _, x = pair(case, training, torch.float32)
+    expected = copy.deepcopy(mine)(x)
+    torch.testing.assert_close(make_fx(mine)(x)(x), expected)
 
 
 @modes
