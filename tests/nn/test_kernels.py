@@ -90,7 +90,8 @@ def by_kernels(layer, x, params, dy, eps, memory_format=torch.contiguous_format)
 
 
 @on_each_path
-@pytest.mark.parametrize("layer", with_fast(SMALL, lambda layer: layer.shape in SHAPES[::2] and layer.param_axes != (3,)), ids=str)
+@pytest.mark.parametrize("layer", with_fast(SMALL, lambda layer: layer.shape in SHAPES[::2] and layer.param_axes != (3,)),
+                         ids=str)
 def test_values_and_gradients_are_within_1e_6_of_float64_at_mean_1e4(layer):
     # Where nothing is subtracted the mean is part of what is measured.
     x, params, dy = layer.arrays(np.float32, mean=1e4 if layer.center else 1.0, std=1.0)
