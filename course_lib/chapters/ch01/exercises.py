@@ -36,7 +36,7 @@ def _residuals_vanish(args, outputs):
     hints=(
         "a point of weight 2 must do what two points of weight 1 at its place would do",
         "every mean is a weighted mean: of x, of y, of the products and of the squares",
-        "(1.1): minimise the sum of weight_i * (y_i - slope * x_i - intercept)**2; set both derivatives to 0",
+        "minimise the sum of weight_i * (y_i - slope * x_i - intercept)**2; set both derivatives to 0",
     ),
     laws={"the weighted residuals sum to 0, also when each is multiplied by its x": _residuals_vanish},
     mistakes={
@@ -139,7 +139,7 @@ def _shift_cases(seed=0):
     hints=(
         "with lr = 0 nothing moves, and the shift must be 0",
         "three stages: both gradients at the old weights, one step of w1 alone, the gradient of w2 once more",
-        "(1.9) with i = 2; by the chain rule dL/dw1 = x.T @ (error_i * w2 * (1 - a**2)) / m",
+        "(1.9) with l = 2; by the chain rule dL/dw1 = x.T @ (error_i * w2 * (1 - a**2)) / m",
     ),
     laws={"the shift is the length of after - before":
           lambda args, outputs: np.allclose(outputs[2], np.linalg.norm(outputs[1] - outputs[0]), rtol=1e-3, atol=1e-6)},
