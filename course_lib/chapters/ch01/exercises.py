@@ -49,6 +49,7 @@ def _residuals_vanish(args, outputs):
         "the means of x and y have to be weighted too": {
             "(share * x).sum()": "x.mean()", "(share * y).sum()": "y.mean()",
             "(share * (x - mean_x) * y).sum()": "(share * (x - mean_x) * (y - mean_y)).sum()"},
+        "the variance of x has to be weighted too": {"(share * (x - mean_x) ** 2).sum()": "x.var()"},
         "a slope is a covariance over a variance; this is over a standard deviation": {
             "(share * (x - mean_x) ** 2).sum()": "np.sqrt((share * (x - mean_x) ** 2).sum())"},
         "the line does not go through the weighted centre: check the sign in the intercept": {
@@ -147,6 +148,9 @@ def _shift_cases(seed=0):
         "only the layer below moves: keep the old w2 in the second gradient": {
             "a_moved @ w2 - y": "a_moved @ (w2 - lr * before) - y"},
         "the step goes uphill": {"w1 - lr * dw1": "w1 + lr * dw1"},
+        "the second gradient needs the new error as well, not only the new activations": {
+            "(a_moved @ w2 - y)": "(a @ w2 - y)"},
+        "the slope of tanh is 1 - a**2": {"1 - a**2": "1 - a"},
         "the slope of tanh is missing in the gradient of w1": {" * (1 - a**2)": ""},
         "the second gradient needs the new activations in both places": {"a_moved.T @": "a.T @"},
         "the gradients are means over the batch, not sums": {
