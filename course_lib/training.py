@@ -221,7 +221,7 @@ def observe_accuracy(model, data):
 
 
 def fine_looks(steps):
-    """When to look, so that a tenth of a run's time shows: every 2 steps up to 40, every 4 up to 100, every 10 after.
+    """When to look, so that a tenth of a run's way shows: every 2 steps up to 40, every 4 up to 100, every 10 after.
 
     The last look is the last step.
     """
