@@ -150,11 +150,12 @@ def _uncentred_law(args, outputs):
             " - x_hat * along": " - 0.5 * x_hat * along"},
         "every sample is divided by the mean square, so its gradient is a sum over the samples; you took each alone": {
             "(dx_hat * x_hat).mean(axis=0)": "dx_hat * x_hat / len(x)"},
-        "no mean is subtracted in this layer, so none in x_hat either": {"x * inv_rms": "(x - x.mean(axis=0)) * inv_rms"},
+        "no mean is subtracted in this layer, so none in x_hat either": {
+            "x * inv_rms": "(x - x.mean(axis=0)) * inv_rms"},
         "what is removed points along x_hat, not along y = gamma * x_hat": {"x * inv_rms": "gamma * x * inv_rms"},
         "dx_hat has gamma in it already; the second road needs it once, not twice": {
             " - x_hat * along": " - gamma * x_hat * along"},
-        "the power rule takes -1/2 to -3/2: in terms of x the second road has inv_rms three times, yours has it twice": {
+        "the power rule takes -1/2 to -3/2: in terms of x the second road has inv_rms three times, yours twice": {
             " - x_hat * along": " - x_hat * along / inv_rms"},
         "the scale is missing: dx is in units of 1 / x": {"return inv_rms * ": "return "},
         "one inv_rms is enough": {"return inv_rms * ": "return inv_rms**3 * "},
