@@ -150,7 +150,7 @@ def test_standardized_moments_are_kept(order):
 
 
 def test_samples_keep_their_differences_over_the_batch_only():
-    """x_i - x_j is only rescaled; and a faint copy stays faint where the features have mean 0, not where they do not."""
+    """x_i - x_j is only rescaled; and a faint copy stays faint where features have mean 0, not elsewhere."""
     def over_batch(x):
         return standardize(x, (0,), eps=0)[0]
 
@@ -171,7 +171,7 @@ def test_samples_keep_their_differences_over_the_batch_only():
 
 
 def test_share_of_a_straight_line():
-    """The share by covariances is that of the best line, and those of the prose: 0.984, 0.930, 0.807, ReLU 0.73 (about)."""
+    """The share by covariances is that of the best line, and those of the prose: 0.984, 0.930, 0.807; ReLU 0.73."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(100)
     weights = weights / weights.sum()
 
