@@ -4,6 +4,7 @@ import contextlib
 import copy
 import dis
 import functools
+import gc
 import inspect
 import io
 import linecache
@@ -48,7 +49,7 @@ def run(function, args, wanted):
     given, printed, start = copy.deepcopy(args), _Printed(), time.process_time()
     try:
         with (warnings.catch_warnings(record=True) as warned, np.errstate(), contextlib.redirect_stdout(printed),
-              _time_limit()):
+              _no_collection(), _time_limit()):
             warnings.simplefilter("always")
             value = function(*given)
             if inspect.iscoroutine(value):
@@ -66,6 +67,18 @@ def run(function, args, wanted):
     return Run(outputs=outputs, slow=slow, changed=_changed(args, given), nothing=empty,
                said=(*_first(warned), *printed.remarks()), unwritten=value is ... or empty and _is_stub(function),
                several=len(value) if wanted == 1 and isinstance(value, tuple) else 0)
+
+
+@contextlib.contextmanager
+def _no_collection():
+    """No garbage of a long session is collected inside: that can take half a second, which is not the answer's."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class _TimeIsOver(BaseException):

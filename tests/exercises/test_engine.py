@@ -1,6 +1,7 @@
 """The exercise engine, branch by branch, on toy exercises."""
 
 import functools
+import gc
 import json
 import os
 import subprocess
@@ -485,6 +486,18 @@ class _Hostile:
 
 def _hostile(x, gamma, eps=1e-5):
     return _Hostile(), _Hostile()
+
+
+def test_garbage_of_a_long_session_is_not_collected_at_an_answers_cost():
+    seen = []
+
+    def answer(x, gamma, eps=1e-5):
+        seen.append(gc.isenabled())
+        raise ValueError("also where the answer fails")
+
+    assert gc.isenabled()
+    answered(answer)
+    assert seen and not any(seen) and gc.isenabled()
 
 
 @pytest.mark.parametrize("answer, words", [
