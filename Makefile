@@ -61,7 +61,7 @@ endif
 	$(GPU_PYTHON) -c 'import sys, torch; torch.cuda.is_available() or sys.exit("torch sees no GPU here, so there is nothing to test")'
 	echo "Testing the kernels on the GPU"
 	$(GPU_PYTHON) -m pytest -o addopts="-ra -q --durations=10" tests/nn/test_kernels.py tests/nn/test_kernels_compiled.py \
-		tests/nn/test_mirror.py tests/nn/test_nn_functional.py tests/nn/test_nn_modules.py tests/nn/test_sync.py
+		tests/nn/test_lines.py tests/nn/test_mirror.py tests/nn/test_nn_functional.py tests/nn/test_nn_modules.py tests/nn/test_sync.py
 	if command -v compute-sanitizer; then
 		for tool in memcheck racecheck; do
 			compute-sanitizer --tool $$tool --error-exitcode 1 $(GPU_PYTHON) tools/run_kernels.py
@@ -79,8 +79,8 @@ test-triton: .venv/ready
 		--target .venv/triton-$(TRITON) triton==$(TRITON) 'numpy<2.4'  # whose arrays of one entry are still numbers
 	export PYTHONPATH=.venv/triton-$(TRITON)
 	$(BIN)/python -c 'import triton; assert triton.__version__ == "$(TRITON)", triton.__version__'
-	$(BIN)/python -m pytest -W "ignore:Conversion of an array:DeprecationWarning" tests/nn/test_kernels.py
-	$(BIN)/python -m pytest tests/nn/test_kernels_compiled.py -k sm_90
+	$(BIN)/python -m pytest -m '' --dist load -W "ignore:Conversion of an array:DeprecationWarning" tests/nn/test_kernels.py
+	$(BIN)/python -m pytest -m '' --dist loadgroup tests/nn/test_kernels_compiled.py
 	echo "Tested in $$SECONDS s"
 
 serve: .venv/ready

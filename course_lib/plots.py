@@ -9,8 +9,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 INK = "#39424e"
-COLORS = ["#3b82c4", "#d97706", "#2f9e6e", "#b0569c"]
-STYLES = ["-", "--", "-.", ":"]
+COLORS = ["#3b82c4", "#d97706", "#2f9e6e", "#b0569c", "#7c8a9a"]
+STYLES = ["-", "--", "-.", ":", (0, (5, 1.5, 1, 1.5, 1, 1.5))]
 WIDTH = 5.2  # inches; with the font sizes below still readable on a phone
 
 
@@ -51,7 +51,7 @@ def over_steps(step, curves, *, ylabel, log_steps=False, log_values=False):
     shown = slice(1 if log_steps else 0, None)  # a log axis has no step 0
     for (label, values), color, style in zip(curves.items(), cycle(COLORS), cycle(STYLES)):
         panel.plot(step[shown], values[shown], color=color, alpha=0.35, lw=0.8)
-        panel.plot(step[shown], values[shown].mean(axis=1), style, color=color, label=label)
+        panel.plot(step[shown], values[shown].mean(axis=1), ls=style, color=color, label=label)
     scale = {False: "linear", True: "log"}
     panel.set(xlabel="training step", ylabel=ylabel, xscale=scale[log_steps], yscale=scale[log_values])
     if log_steps:
@@ -73,7 +73,7 @@ def over_layers(curves, *, ylabel, first=1, log=False):
     for (label, values), color, style in zip(curves.items(), cycle(COLORS), cycle(STYLES)):
         layers = first + np.arange(values.shape[1])
         panel.plot(layers, values.T, "o", color=color, ms=3, alpha=0.5, mew=0)
-        panel.plot(layers, values.mean(axis=0), style, color=color, label=label)
+        panel.plot(layers, values.mean(axis=0), ls=style, color=color, label=label)
     panel.set(xlabel="layer", ylabel=ylabel, yscale="log" if log else "linear", xticks=layers)
     fig.legend(*panel.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return fig

@@ -72,7 +72,7 @@ WRITE: the task. Four to six exercises, each after the section that it trains, o
 :tags: [exercise]
 
 def example_ch{nn}(x):
-    """The columns of x, (N, D), without their means."""
+    """The columns of x without their means; x is (N, D)."""
     ...  # your code
 ```
 
@@ -124,9 +124,11 @@ import numpy as np
 from ...exercises.engine import exercise
 
 
-def _example_cases():
-    yield "two columns by hand", (np.array([[1.0, 10.0], [3.0, 50.0]]),)
-    yield "5 samples, 3 columns", (np.random.default_rng({n}).normal(2.0, 3.0, (5, 3)),)
+def _example_cases(seed=0):
+    rng = np.random.default_rng({n} + 100 * seed)
+    yield "two columns", (rng.integers(1, 9, (2, 2)) * [1.0, 10.0],)
+    yield "5 samples, 3 columns", (rng.normal(2.0, 3.0, (5, 3)),)
+    yield "values around 1000", (rng.normal(1000.0, 300.0, (4, 2)),)
 
 
 # WRITE: the exercises of the chapter in place of this example; course_lib/exercises/engine.py explains the parts.
@@ -143,7 +145,7 @@ def _example_cases():
     }},
 )
 def example_ch{nn}(x):
-    """The columns of x, (N, D), without their means."""
+    """The columns of x without their means; x is (N, D)."""
     return x - x.mean(axis=0)
 '''
 

@@ -19,7 +19,12 @@ ROOT = Path(__file__).resolve().parents[2]
 ROWS = re.compile(r"(layer|rms)_norm (1024|2048|4096|8192|16384) ")
 
 
-@pytest.fixture(scope="module", params=[pytest.param(80, marks=pytest.mark.slow), 90], ids=["sm_80", "sm_90"])
+# One process for each architecture, where pytest has several: --dist loadgroup.
+ARCHITECTURES = [pytest.param(80, id="sm_80", marks=[pytest.mark.slow, pytest.mark.xdist_group("sm_80")]),
+                 pytest.param(90, id="sm_90", marks=pytest.mark.xdist_group("sm_90"))]
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
 def launches(request):
     """One dictionary for each launch of each case; in a process of its own, since this one interprets kernels."""
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}

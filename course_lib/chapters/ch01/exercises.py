@@ -36,7 +36,7 @@ def _residuals_vanish(args, outputs):
     hints=(
         "a point of weight 2 must do what two points of weight 1 at its place would do",
         "every mean is a weighted mean: of x, of y, of the products and of the squares",
-        "(1.1): minimise the sum of weight_i * (y_i - slope * x_i - intercept)**2; set both derivatives to 0",
+        "minimise the sum of weight_i * (y_i - slope * x_i - intercept)**2; set both derivatives to 0",
     ),
     laws={"the weighted residuals sum to 0, also when each is multiplied by its x": _residuals_vanish},
     mistakes={
@@ -49,6 +49,7 @@ def _residuals_vanish(args, outputs):
         "the means of x and y have to be weighted too": {
             "(share * x).sum()": "x.mean()", "(share * y).sum()": "y.mean()",
             "(share * (x - mean_x) * y).sum()": "(share * (x - mean_x) * (y - mean_y)).sum()"},
+        "the variance of x has to be weighted too": {"(share * (x - mean_x) ** 2).sum()": "x.var()"},
         "a slope is a covariance over a variance; this is over a standard deviation": {
             "(share * (x - mean_x) ** 2).sum()": "np.sqrt((share * (x - mean_x) ** 2).sum())"},
         "the line does not go through the weighted centre: check the sign in the intercept": {
@@ -139,7 +140,7 @@ def _shift_cases(seed=0):
     hints=(
         "with lr = 0 nothing moves, and the shift must be 0",
         "three stages: both gradients at the old weights, one step of w1 alone, the gradient of w2 once more",
-        "(1.9) with i = 2; by the chain rule dL/dw1 = x.T @ (error_i * w2 * (1 - a**2)) / m",
+        "(1.9) with l = 2; by the chain rule dL/dw1 = x.T @ (error_i * w2 * (1 - a**2)) / m",
     ),
     laws={"the shift is the length of after - before":
           lambda args, outputs: np.allclose(outputs[2], np.linalg.norm(outputs[1] - outputs[0]), rtol=1e-3, atol=1e-6)},
@@ -147,6 +148,9 @@ def _shift_cases(seed=0):
         "only the layer below moves: keep the old w2 in the second gradient": {
             "a_moved @ w2 - y": "a_moved @ (w2 - lr * before) - y"},
         "the step goes uphill": {"w1 - lr * dw1": "w1 + lr * dw1"},
+        "the second gradient needs the new error as well, not only the new activations": {
+            "(a_moved @ w2 - y)": "(a @ w2 - y)"},
+        "the slope of tanh is 1 - a**2": {"1 - a**2": "1 - a"},
         "the slope of tanh is missing in the gradient of w1": {" * (1 - a**2)": ""},
         "the second gradient needs the new activations in both places": {"a_moved.T @": "a.T @"},
         "the gradients are means over the batch, not sums": {

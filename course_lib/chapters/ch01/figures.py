@@ -49,7 +49,7 @@ def _steps(panel, x, steps_by_arm):
 
 
 def fits_under_shift(x_train, y_train, x_test, y_test, lines):
-    """Training and test samples on one curve, and straight lines fitted to them.
+    """Training and test samples on the curve x**3 - x, and straight lines fitted to them.
 
     Args:
         x_train, y_train, x_test, y_test: (N,).
@@ -62,7 +62,9 @@ def fits_under_shift(x_train, y_train, x_test, y_test, lines):
     across = np.array([min(x_train.min(), x_test.min()), max(x_train.max(), x_test.max())])
     for (label, (slope, intercept)), color, style in zip(lines.items(), (COLORS[0], COLORS[1]), ("-", "--")):
         panel.plot(across, slope * across + intercept, style, color=color, label=label)
-    panel.set(xlabel="x", ylabel="y")
+    curve = np.linspace(*across, 200)
+    panel.plot(curve, curve**3 - curve, color=INK, lw=0.8, label="the truth")
+    panel.set(xlabel="x", ylabel="y", ylim=(-1.5, 2.5))
     fig.legend(*panel.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return fig
 
@@ -108,18 +110,25 @@ def centre_and_width(step, moves):
     return fig
 
 
-def nudge_by_layer(measured, predicted):
-    """Size of a small change in each layer: dots as measured in each net, a line as predicted.
+def nudge_by_layer(change, predicted, share):
+    """A small change in each layer: its size, measured (dots) and predicted (lines), and in percent of the signal.
 
     Args:
-        measured, predicted: dict from a label to an array (E, layers).
+        change, predicted: mean squares, dict from a label to an array (E, layers).
+        share: in percent, dict from a label to an array (E, layers).
     """
-    fig, panel = plt.subplots(figsize=(WIDTH, 3.5))
+    fig, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.5))
     plt.close(fig)
-    for (label, size), color, style, marker in zip(measured.items(), COLORS, STYLES, [*MARKERS, "D"]):
+    for (label, size), color, style, marker in zip(change.items(), COLORS, STYLES, [*MARKERS, "D"]):
         layers = np.arange(1, size.shape[1] + 1)
-        panel.plot(layers, np.exp(np.log(predicted[label]).mean(axis=0)), style, color=color, label=label)
-        panel.plot(layers, size.T, marker, color=color, ms=4, alpha=0.5, mew=0)
-    panel.set(xlabel="layer", ylabel="size of the change", yscale="log", xticks=layers)
-    fig.legend(*panel.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+        left.plot(layers, np.exp(np.log(predicted[label]).mean(axis=0) / 2), style, color=color, label=label)
+        left.plot(layers, np.sqrt(size.T), marker, color=color, ms=3, alpha=0.5, mew=0)
+        right.plot(layers, share[label].mean(axis=0), style, color=color)
+        right.plot(layers, share[label].T, marker, color=color, ms=3, alpha=0.5, mew=0)
+    left.set(title="size of the change", yscale="log")
+    right.set(title="% of the signal", yscale="log", yticks=[1, 2, 5, 10, 20], yticklabels=[1, 2, 5, 10, 20])
+    right.minorticks_off()
+    for panel in (left, right):
+        panel.set(xlabel="layer", xticks=layers[::3])
+    fig.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4, columnspacing=1.2)
     return fig

@@ -67,6 +67,8 @@ def _layer_has_these(args, outputs):
         "std is asked for, not std**2: gamma multiplies, so no root of std": {"std * np.sqrt(var + eps)":
             "np.sqrt(std) * np.sqrt(var + eps)"},
         "eps stands inside the root": {"np.sqrt(var + eps)": "(np.sqrt(var) + eps)"},
+        "eps is added to the variance of x, not to the one asked for": {
+            "std * np.sqrt(var + eps) / np.sqrt(var)": "np.sqrt(std**2 + eps)"},
         "the layer's variance divides by N, not by N - 1": {"x.var(axis=0)": "x.var(axis=0, ddof=1)"},
         "this takes x back to where it was, not to the spread asked for": {"std * np.sqrt(var + eps) / np.sqrt(var)":
             "np.sqrt(var + eps)"},
@@ -110,12 +112,13 @@ def _uncentred_at_work(uncentred_backward):
 
 
 def _uncentred_law(args, outputs):
-    """The second sum of (4.18), with the mean square in place of the variance."""
+    """The second sum of (4.18), with the mean square in place of the variance and x in place of x_hat."""
     dy, x, gamma, eps = args
     square = (x**2).mean(axis=0)
     x_hat = x / np.sqrt(square + eps)
-    right = eps / (square + eps) ** 1.5 * (gamma * dy * x_hat).sum(axis=0)
-    return np.allclose((outputs[0] * x_hat).sum(axis=0), right, rtol=0, atol=1e-9 * (1 + np.abs(outputs[0]).max()))
+    right = eps / (square + eps) * (gamma * dy * x_hat).sum(axis=0)
+    scale = 1 + np.abs(outputs[0] * x).max()
+    return np.allclose((outputs[0] * x).sum(axis=0), right, rtol=0, atol=1e-9 * scale)
 
 
 @exercise(
@@ -127,7 +130,8 @@ def _uncentred_law(args, outputs):
         "there are two roads now: straight, and by the mean square. Stretching x must still cost nothing",
         "(4.11) and (4.13) with mu = 0; then put x_hat in, as on the way to (4.16)",
     ),
-    laws={"the sum of dx * x_hat is eps / (square + eps) of what it would be without the second road": _uncentred_law},
+    laws={"stretching x costs nothing: for small eps, sum(dx * x) is almost 0 "
+          "(for any eps: eps / (square + eps) times sum(dx_hat * x_hat))": _uncentred_law},
     mistakes={
         ("your dx has no part along the ones, but this layer does see a shift of all values",
          "no mean is subtracted, so there is no road by the mean to take into account",
@@ -142,6 +146,17 @@ def _uncentred_law(args, outputs):
         "what is removed must point along x_hat: multiply the number by x_hat": {"x_hat * along": "along"},
         "the mean of dx_hat * x_hat is what counts, not its sum": {
             "(dx_hat * x_hat).mean(axis=0)": "(dx_hat * x_hat).sum(axis=0)"},
+        "x**2 has the slope 2 * x, and its 2 goes with the 1/2 of the root: your second road is half as wide": {
+            " - x_hat * along": " - 0.5 * x_hat * along"},
+        "every sample is divided by the mean square, so its gradient is a sum over the samples; you took each alone": {
+            "(dx_hat * x_hat).mean(axis=0)": "dx_hat * x_hat / len(x)"},
+        "no mean is subtracted in this layer, so none in x_hat either": {
+            "x * inv_rms": "(x - x.mean(axis=0)) * inv_rms"},
+        "what is removed points along x_hat, not along y = gamma * x_hat": {"x * inv_rms": "gamma * x * inv_rms"},
+        "dx_hat has gamma in it already; the second road needs it once, not twice": {
+            " - x_hat * along": " - gamma * x_hat * along"},
+        "the power rule takes -1/2 to -3/2: in terms of x the second road has inv_rms three times, yours twice": {
+            " - x_hat * along": " - x_hat * along / inv_rms"},
         "the scale is missing: dx is in units of 1 / x": {"return inv_rms * ": "return "},
         "one inv_rms is enough": {"return inv_rms * ": "return inv_rms**3 * "},
         "eps is missing: it is added to the mean square, inside the root": {" + eps)": ")"},
@@ -212,6 +227,8 @@ def _images_at_work(batch_norm_images):
             "gamma[:, None, None]": "np.resize(gamma, x.shape)", "beta[:, None, None]": "np.resize(beta, x.shape)"},
         "a parameter of shape (C,) meets the LAST axis, the width; it needs the shape (C, 1, 1)": {
             "gamma[:, None, None]": "gamma", "beta[:, None, None]": "beta"},
+        "gamma[None, :] has the shape (1, C), and C still meets the LAST axis; it needs the shape (C, 1, 1)": {
+            "gamma[:, None, None]": "gamma[None, :]", "beta[:, None, None]": "beta[None, :]"},
         "mean and variance of shape (C,) meet the LAST axis, the width: keep the axes, keepdims=True": {
             "x.mean(axis=axes, keepdims=True)": "x.mean(axis=axes)",
             "x.var(axis=axes, keepdims=True)": "x.var(axis=axes)"},
@@ -251,7 +268,7 @@ def _torch_cases(seed=0):
     cases=_torch_cases,
     outputs=("y", "dx"),
     hints=(
-        "the sum of dx over a channel must be 0, and it is not",
+        "in each channel the sum of dx must be 0, and the variance of y almost 1 (4.7): which of them is not?",
         "what is computed without gradient is a constant for the backward pass: two of the three roads are closed",
         "(4.13): the roads by the mean and by the variance; and (4.4) for the forward pass",
     ),

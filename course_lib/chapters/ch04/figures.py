@@ -163,24 +163,28 @@ def gain_against_std(std, gains):
 
 
 def steps_against_rate(rates, steps):
-    """Steps to a target against the learning rate, both on log scales: the median of the seeds, and their range.
+    """Steps to a target against the learning rate, both on log scales, four panels: medians and ranges.
 
     Args:
         rates: (K,).
-        steps: dict from the name of the arm to an array (K, E), infinite where a seed did not arrive; a rate is
-            drawn where all seeds did.
+        steps: dict from the title of a panel to a dict from the name of an arm to an array (K, E), infinite where a
+            seed did not arrive; a rate is drawn where more than half of the seeds did.
     """
-    fig, panel = plt.subplots(figsize=(WIDTH, 3.6))
+    fig, grid = plt.subplots(2, len(steps) // 2, figsize=(WIDTH, 5.0), sharex=True, sharey=True)
     plt.close(fig)
-    looks = zip(steps.items(), COLORS[:2] * 2, ("-", "-", "--", "--"), "ooss", strict=True)
-    for (label, arm), color, style, marker in looks:
-        there = np.isfinite(arm).all(axis=1)
-        low, middle, high = np.percentile(arm[there], (0, 50, 100), axis=1)
-        panel.fill_between(rates[there], low, high, color=color, alpha=0.15, lw=0)
-        panel.loglog(rates[there], middle, style, color=color, marker=marker, ms=5, label=label)
-    panel.set(xlabel="learning rate", ylabel="steps to 95 %")
-    panel.set_xticks(rates, [f"{rate:g}" for rate in rates])
-    panel.set_yticks([20, 50, 100, 200], ["20", "50", "100", "200"])
-    panel.minorticks_off()
-    panel.legend(loc="upper center", bbox_to_anchor=(0.45, 1.28), ncols=2)
+    panels, top = grid.flat, 200
+    for panel, (title, arms) in zip(panels, steps.items(), strict=True):
+        for (label, arm), color, style in zip(arms.items(), COLORS, ("-s", "--^", "-o"), strict=False):
+            low, middle, high = np.percentile(np.minimum(arm, 10 * top), (0, 50, 100), axis=1)
+            there = middle <= top
+            x = np.asarray(rates)[there]
+            panel.fill_between(x, low[there], high[there], color=color, alpha=0.15, lw=0)
+            panel.loglog(x, middle[there], style, color=color, ms=4, label=label)
+        panel.set(title=title, ylim=(11, top))
+        panel.set_xticks([0.125, 0.25, 0.5, 1, 2], ["1/8", "1/4", "1/2", "1", "2"])
+        panel.set_yticks([20, 50, 100, 200], ["20", "50", "100", "200"])
+        panel.minorticks_off()
+    fig.supxlabel("learning rate", fontsize=11)
+    fig.supylabel("steps to 95 %", fontsize=11)
+    fig.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=len(arms))
     return fig
