@@ -65,7 +65,7 @@ def _along_rows(a, times, axes):
     a = a.reshape(*a.shape[:lead], -1)
     length = 4 * ROW if times is None else ROW  # squares pile up; numbers of both signs cancel, and lose less
     times = np.ones(a.shape[-1], a.dtype) if times is None else times.reshape(a.shape)
-    parts = [np.vecdot(p, q) for p, q in zip(_pieces(a, -1, length), _pieces(times, -1, length), strict=True)]
+    parts = [np.vecdot(p, q) for p, q in zip(_pieces(a, -1, length), _pieces(times, -1, length))]
     parts = np.ascontiguousarray(np.concatenate([np.moveaxis(p, -1, 0) for p in parts]))
     return parts, [axis + 1 for axis in axes if axis < lead]
 
@@ -75,7 +75,7 @@ def _along_columns(a, times, axes):
     a = np.moveaxis(a, first, 0)
     if times is None:
         return np.concatenate([np.einsum("pi...->p...", p) for p in _pieces(a, 0, COLUMN)]), rest
-    pairs = zip(_pieces(a, 0, COLUMN), _pieces(np.moveaxis(times, first, 0), 0, COLUMN), strict=True)
+    pairs = zip(_pieces(a, 0, COLUMN), _pieces(np.moveaxis(times, first, 0), 0, COLUMN))
     return np.concatenate([np.einsum("pi...,pi...->p...", p, q) for p, q in pairs]), rest
 
 

@@ -148,6 +148,4 @@ def _principal_axes(cov):
     var, u = np.linalg.eigh(cov)
     var, u = var[::-1], u[:, ::-1]
     largest = np.argmax(np.abs(u), axis=0)
-    with np.errstate(invalid="ignore"):  # a variance that rounding has made negative: `checks.white` refuses the NaN
-        s = np.sqrt(var)
-    return s, u * np.sign(u[largest, np.arange(len(var))])
+    return np.sqrt(var), u * np.sign(u[largest, np.arange(len(var))])

@@ -75,6 +75,10 @@ REFUSED = [  # call, error, the whole message
     (lambda: checks.groups(2.0, 4), TypeError, "groups is 2.0; it needs an integer"),
     (lambda: checks.number("eps", "1"), TypeError, "eps is '1'; it needs a number"),
     (lambda: checks.not_negative(np.array([0.1, -2.0])), ValueError, "eps must be 0 or more, got -2.0"),
+    (lambda: checks.not_negative(np.array([3.0, -0.5])), ValueError, "eps must be 0 or more, got -0.5"),
+    (lambda: checks.not_negative(None, "sigma"), TypeError, "sigma is None; it needs a number"),
+    (lambda: checks.window(1, None, 0), TypeError, "k is None; it needs a number"),
+    (lambda: checks.window(1, 0, "1"), TypeError, "alpha is '1'; it needs a number"),
     (lambda: checks.count("train", -1), ValueError, "train must be an integer of 0 or more, got -1"),
     (lambda: checks.count("classes", 0, 1), ValueError, "classes must be an integer of 1 or more, got 0"),
     (lambda: checks.cache(F32, tuple), TypeError, "the cache is of type ndarray; "

@@ -347,3 +347,10 @@ def test_window_wider_than_the_channels_is_the_window_of_all_channels():
     all_channels, expected = local_response_norm(x, size=9, alpha=0.3)
     assert np.array_equal(wide, all_channels)
     assert np.array_equal(local_response_norm_backward(dy, cache), local_response_norm_backward(dy, expected))
+
+
+def test_local_response_norm_backward_refuses_the_cache_in_the_place_of_the_gradient():
+    x = np.ones((2, 3, 4))
+    _, cache = local_response_norm(x)
+    with pytest.raises(TypeError, match="the cache is of type ndarray"):
+        local_response_norm_backward(cache, x)

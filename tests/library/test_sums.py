@@ -6,7 +6,7 @@ import numpy as np
 import oracles
 import pytest
 
-from course_lib.sums import COLUMN, ROW, _along_rows, mean, short_buffers, total, widen
+from course_lib.sums import COLUMN, ROW, _along_rows, centered, mean, short_buffers, total, widen
 
 SHAPE = (3, 4, 5, 2)
 AXES = [axes for k in range(5) for axes in itertools.combinations(range(4), k)]
@@ -115,3 +115,11 @@ def test_number_of_calls_does_not_grow_with_the_array(shape, axes, monkeypatch):
     np.testing.assert_allclose(total(a, axes, times=a).ravel(), (a * a).sum(axes), rtol=1e-12)
     np.testing.assert_allclose(total(a, axes).ravel(), a.sum(axes), rtol=1e-9, atol=1e-9)
     assert len(calls) <= 4
+
+
+def test_mean_of_centered_has_more_digits_than_float32():
+    a = (1e4 + np.random.default_rng(0).standard_normal((5000, 3))).astype(np.float32)
+    a_centered, mu = centered(a, (0,))
+    exact = a.astype(np.float64).mean(0, keepdims=True)
+    np.testing.assert_allclose(mu, exact, rtol=1e-10)
+    np.testing.assert_allclose(a_centered, a - exact, atol=2e-6)

@@ -1,5 +1,7 @@
 """Whitening: PCA, ZCA, Cholesky, and the one backward behind them."""
 
+import re
+
 import numpy as np
 import oracles
 import pytest
@@ -335,6 +337,8 @@ def test_whiten_backward_refuses_another_shape_and_integers():
         whiten_backward(np.zeros((4, 11)), cache)
     with pytest.raises(TypeError, match="dy is int64"):
         whiten_backward(np.zeros((11, 4), int), cache)
+    with pytest.raises(TypeError, match="the cache is of type ndarray"):
+        whiten_backward(cache, np.zeros((11, 4)))
 
 
 def almost_singular(seed):
@@ -366,6 +370,38 @@ def test_near_singularity_the_rows_are_white_or_the_error_says_why(method, run):
     assert all(refused.values()) and sum(refused.values()) < 100
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_small_eps_on_a_singular_covariance_does_what_it_claims(method):
+    """A direction of variance v gets v / (v + eps): here 1, 1 and 0."""
+    x = random(200, 2)
+    x = np.column_stack([x, x[:, 0] - x[:, 1]])
+    y = whiten(x, method=method, eps=1e-8)[0]
+    np.testing.assert_allclose(np.linalg.eigvalsh(np.cov(y.T, bias=True)), [0, 1, 1], atol=2e-6)
+
+
+def test_error_near_singularity_has_its_numbers():
+    x = almost_singular(27)
+    var = np.linalg.eigvalsh(np.cov(x.T, bias=True))
+    with pytest.raises(ValueError, match="is almost singular") as refusal:
+        whiten(x)
+    words = str(refusal.value)
+    smallest, largest = re.search(r"run from (\S+) to (\S+), and", words).groups()
+    error = float(re.search(r"rows (\S+) away", words)[1])
+    np.testing.assert_allclose([float(smallest), float(largest)], var[[0, -1]], rtol=0.1)
+    assert 1e-6 < error < 1 and words.endswith("an eps above 0")
+
+
+def test_verdict_does_not_depend_on_the_unit_of_the_data():
+    def verdict(x):
+        try:
+            return np.round(whiten(x)[0], 9).tolist()
+        except ValueError as error:
+            return str(error)[:30]
+    for seed in range(20):
+        x = almost_singular(seed)
+        assert verdict(x) == verdict(2.0**20 * x) == verdict(2.0**-20 * x)  # powers of two: nothing is rounded
+
+
 def test_an_eps_too_small_to_help_is_named():
     with pytest.raises(ValueError, match="is almost singular.* away from white.*an eps above 1e-17"):
         whiten(almost_singular(1)[:, :2], eps=1e-17)
@@ -385,5 +421,6 @@ def test_failure_of_the_solver_is_told_in_our_words(run, methods, error, monkeyp
     def failing(cov):
         raise error("the matrix is not positive definite")
     monkeypatch.setitem(methods, "zca", failing)
-    with pytest.raises(ValueError, match="is almost singular.* inf away from white"):
+    var = np.linalg.eigvalsh(np.cov(random().T, bias=True))
+    with pytest.raises(ValueError, match=f"is almost singular.*from {var[0]:.3g} to {var[-1]:.3g}, .* inf away from"):
         run(random())

@@ -18,7 +18,7 @@ def test_sampled_mutants_of_standardize_die():
     run = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT)
     assert run.returncode == 0, run.stdout + run.stderr
     sample = len(list(mutate.mutants("standardize"))[::9])
-    assert sample > 4 and re.search(rf"^{sample} mutants, ", run.stdout, re.MULTILINE), run.stdout
+    assert sample > 3 and re.search(rf"^{sample} mutants, ", run.stdout, re.MULTILINE), run.stdout
 
 
 @pytest.mark.parametrize("module", mutate.TESTS)
