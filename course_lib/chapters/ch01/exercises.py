@@ -40,11 +40,18 @@ def _residuals_vanish(args, outputs):
     ),
     laws={"the weighted residuals sum to 0, also when each is multiplied by its x": _residuals_vanish},
     mistakes={
-        "the weights have no effect on your line": {"weight / weight.sum()": "np.ones_like(weight) / weight.size"},
-        "the weights are squared; np.polyfit squares its own, this sum does not": {
+        ("the weights have no effect on your line",
+         "a point of weight 0 might as well not be there: which of your sums would not notice it?",
+         "each mean: not np.mean(z), but the sum of weight * z over the sum of the weights"): {
+            "weight / weight.sum()": "np.ones_like(weight) / weight.size"},
+        ("the weights are squared; np.polyfit squares its own, this sum does not",
+         "in the sum that is minimised, what stands before the squared residual: weight, or its square?",
+         "where the weights enter: once, as they are (np.polyfit would have to get their roots)"): {
             "weight / weight.sum()": "weight**2 / (weight**2).sum()"},
         "divide the weights by their sum, or the weighted means are no means": {"weight / weight.sum()": "weight"},
-        "the mean of x has to be weighted too": {"(share * x).sum()": "x.mean()"},
+        ("the mean of x has to be weighted too",
+         "two points at one place count as one of weight 2: where does x.mean() put their centre?",
+         "the line of mean_x: a sum over x with the same shares as in the slope"): {"(share * x).sum()": "x.mean()"},
         "the mean of y has to be weighted too": {"(share * y).sum()": "y.mean()"},
         "the means of x and y have to be weighted too": {
             "(share * x).sum()": "x.mean()", "(share * y).sum()": "y.mean()",
@@ -102,9 +109,17 @@ def _dose_or_never(args, outputs):
     ),
     laws={"the answer is one of the doses, or infinite": _dose_or_never},
     mistakes={
-        "a single lost run breaks no net: count how many are lost": {".mean(axis=1) > 0.5": ".any(axis=1)"},
-        "a single run that arrives saves no net: count how many are lost": {".mean(axis=1) > 0.5": ".all(axis=1)"},
-        "half of the runs is not most of them": {"> 0.5": ">= 0.5"},
+        ("a single lost run breaks no net: count how many are lost",
+         "one run of five is lost: how many of five are most?",
+         "the line that looks at np.isinf(steps): a share along axis 1 in place of any"): {
+            ".mean(axis=1) > 0.5": ".any(axis=1)"},
+        ("a single run that arrives saves no net: count how many are lost",
+         "one run of five arrives: how many are lost, and are these most?",
+         "the line that looks at np.isinf(steps): a share along axis 1 in place of all"): {
+            ".mean(axis=1) > 0.5": ".all(axis=1)"},
+        ("half of the runs is not most of them",
+         "two of four runs are lost, and two arrive: which of the two are most?",
+         "the comparison with a half: a share of exactly 0.5 must not pass"): {"> 0.5": ">= 0.5"},
         "this is the largest dose that is survived, not the smallest that breaks": {
             "np.min(doses[broken], initial=np.inf)": "np.max(doses[~broken], initial=-np.inf)"},
         "this is the place in the list, not the dose": {
@@ -145,15 +160,21 @@ def _shift_cases(seed=0):
     laws={"the shift is the length of after - before":
           lambda args, outputs: np.allclose(outputs[2], np.linalg.norm(outputs[1] - outputs[0]), rtol=1e-3, atol=1e-6)},
     mistakes={
-        "only the layer below moves: keep the old w2 in the second gradient": {
+        ("only the layer below moves: keep the old w2 in the second gradient",
+         "in (1.9) G and G' have the same W_l: what has been changed between them, and what not?",
+         "(1.9): the line of the output after the step has w2 as it came"): {
             "a_moved @ w2 - y": "a_moved @ (w2 - lr * before) - y"},
         "the step goes uphill": {"w1 - lr * dw1": "w1 + lr * dw1"},
-        "the second gradient needs the new error as well, not only the new activations": {
+        ("the second gradient needs the new error as well, not only the new activations",
+         "w1 has moved, so the activations have: does the output stay?",
+         "the line of after: its error is a_moved @ w2 - y, like that of before with a"): {
             "(a_moved @ w2 - y)": "(a @ w2 - y)"},
         "the slope of tanh is 1 - a**2": {"1 - a**2": "1 - a"},
         "the slope of tanh is missing in the gradient of w1": {" * (1 - a**2)": ""},
         "the second gradient needs the new activations in both places": {"a_moved.T @": "a.T @"},
-        "the gradients are means over the batch, not sums": {
+        ("the gradients are means over the batch, not sums",
+         "the loss is the mean of (output - y)**2 / 2: what happens to its gradient when each sample comes twice?",
+         "both lines with an error in them: / len(x)"): {
             "(a @ w2 - y) / len(x)": "a @ w2 - y", "(a_moved @ w2 - y) / len(x)": "(a_moved @ w2 - y)"},
         "the second gradient is a mean over the batch as well": {
             "(a_moved @ w2 - y) / len(x)": "(a_moved @ w2 - y)"},

@@ -57,10 +57,14 @@ def _layer_has_these(args, outputs):
     ),
     laws={"batch norm with these parameters has the mean and the standard deviation asked for": _layer_has_these},
     mistakes={
-        "this would be right for eps = 0: what is the standard deviation of x_hat here?": {
+        ("this would be right for eps = 0: what is the standard deviation of x_hat here?",
+         "x_hat divides by sqrt(var + eps), a little more than the spread of x: is it then wider or narrower than 1?",
+         "(4.7): the line of gamma has to make up for the root of var / (var + eps)"): {
             "std * np.sqrt(var + eps) / np.sqrt(var)": "std"},
         "the layer divides x before gamma sees it: gamma stretches x_hat, not x": {"np.sqrt(var + eps)": "1"},
-        "upside down: x_hat is narrower than 1, so gamma must be larger than std": {
+        ("upside down: x_hat is narrower than 1, so gamma must be larger than std",
+         "gamma times the standard deviation of x_hat is to be std: which way does this divide?",
+         "(4.7): the line of gamma divides by the root of var / (var + eps)"): {
             "np.sqrt(var + eps) / np.sqrt(var)": "np.sqrt(var) / np.sqrt(var + eps)"},
         "(4.7) is the variance of x_hat: its root is missing": {
             "np.sqrt(var + eps) / np.sqrt(var)": "(var + eps) / var"},
@@ -72,7 +76,9 @@ def _layer_has_these(args, outputs):
         "the layer's variance divides by N, not by N - 1": {"x.var(axis=0)": "x.var(axis=0, ddof=1)"},
         "this takes x back to where it was, not to the spread asked for": {"std * np.sqrt(var + eps) / np.sqrt(var)":
             "np.sqrt(var + eps)"},
-        "x_hat has mean 0 already: the mean of x has been subtracted, beta need not do it again": {
+        ("x_hat has mean 0 already: the mean of x has been subtracted, beta need not do it again",
+         "what is the mean of gamma * x_hat, whatever gamma is?",
+         "(4.6): with it, the mean of y is beta alone"): {
             "beta = mean": "beta = mean - x.mean(axis=0)"},
         "beta is added after gamma, so it is not scaled": {"beta = mean": "beta = mean / gamma"},
         "gamma is to be positive; a negative one has the same spread and mirrors the data": {
@@ -141,7 +147,9 @@ def _uncentred_law(args, outputs):
          "(4.13), second term"): {" - x_hat * along": ""},
         "this layer divides by the root of the mean square of x, not by its standard deviation": {
             "(x**2).mean(axis=0)": "x.var(axis=0)"},
-        "y = gamma * x_hat, so dx_hat is dy times gamma": {"gamma * dy": "dy"},
+        ("y = gamma * x_hat, so dx_hat is dy times gamma",
+         "if gamma is 0, y does not depend on x: what is dx then, and what is yours?",
+         "(4.10), the line of dx_hat"): {"gamma * dy": "dy"},
         "the road by the mean square lowers dx: its sign is negative": {" - x_hat * along": " + x_hat * along"},
         "what is removed must point along x_hat: multiply the number by x_hat": {"x_hat * along": "along"},
         "the mean of dx_hat * x_hat is what counts, not its sum": {
@@ -213,9 +221,12 @@ def _images_at_work(batch_norm_images):
             outputs[0].mean(axis=(0, 2, 3)), args[2], rtol=0, atol=1e-5),
     },
     mistakes={
-        "one mean for each pixel; the statistics are shared over positions as well": {"(0, 2, 3)": "(0,)"},
-        "each image got its own mean: that is instance norm. The batch axis belongs to the shared ones": {
-            "(0, 2, 3)": "(2, 3)"},
+        ("one mean for each pixel; the statistics are shared over positions as well",
+         "a convolution uses the same weights at every position: how many neurons is one channel?",
+         "(4.20): the axes of both mean and var are those of N, H and W"): {"(0, 2, 3)": "(0,)"},
+        ("each image got its own mean: that is instance norm. The batch axis belongs to the shared ones",
+         "one image of the batch gets brighter: must the others notice?",
+         "(4.20): the axes of both mean and var are those of N, H and W"): {"(0, 2, 3)": "(2, 3)"},
         "you mixed the channels and kept the positions": {"(0, 2, 3)": "(0, 1)"},
         "axes (0, 1, 2) are right for channels last, (N, H, W, C); here channels are axis 1": {
             "(0, 2, 3)": "(0, 1, 2)"},
@@ -225,7 +236,9 @@ def _images_at_work(batch_norm_images):
             "x.mean(axis=axes, keepdims=True)": "np.resize(x.reshape(-1, len(gamma)).mean(axis=0), x.shape)",
             "x.var(axis=axes, keepdims=True)": "np.resize(x.reshape(-1, len(gamma)).var(axis=0), x.shape)",
             "gamma[:, None, None]": "np.resize(gamma, x.shape)", "beta[:, None, None]": "np.resize(beta, x.shape)"},
-        "a parameter of shape (C,) meets the LAST axis, the width; it needs the shape (C, 1, 1)": {
+        ("a parameter of shape (C,) meets the LAST axis, the width; it needs the shape (C, 1, 1)",
+         "NumPy lines up shapes from the right: beside (N, C, H, W), under which letter does (C,) come to stand?",
+         "the line of y: gamma[:, None, None], and beta alike"): {
             "gamma[:, None, None]": "gamma", "beta[:, None, None]": "beta"},
         "gamma[None, :] has the shape (1, C), and C still meets the LAST axis; it needs the shape (C, 1, 1)": {
             "gamma[:, None, None]": "gamma[None, :]", "beta[:, None, None]": "beta[None, :]"},
@@ -284,8 +297,12 @@ def _torch_cases(seed=0):
          "(4.13), second and third term: compute the statistics where autograd can see them"): {
             "(x - mu)": "(x - mu.detach())", "(var + eps)": "(var.detach() + eps)"},
         "the mean is still a constant for the backward pass": {"(x - mu)": "(x - mu.detach())"},
-        "the variance is still a constant for the backward pass": {"(var + eps)": "(var.detach() + eps)"},
-        "torch's var divides by m - 1 unless told otherwise; the layer divides by m": {
+        ("the variance is still a constant for the backward pass",
+         "the road by the mean is open, and dx sums to 0: which sum of (4.18) fails with your dx?",
+         "(4.13), second term: the line of var where autograd can see it"): {"(var + eps)": "(var.detach() + eps)"},
+        ("torch's var divides by m - 1 unless told otherwise; the layer divides by m",
+         "the variance of y in your first case, with m = 4 values: is it 1, or 3/4?",
+         "(4.4); the line of var, unbiased=False"): {
             "unbiased=False": "unbiased=True"},
         "eps belongs inside the square root, added to the variance": {"(var + eps).sqrt()": "(var.sqrt() + eps)"},
         "eps is missing: it is added to the variance, inside the square root": {"(var + eps)": "var"},
