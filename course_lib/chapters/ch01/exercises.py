@@ -61,6 +61,23 @@ def _residuals_vanish(args, outputs):
             "(share * (x - mean_x) ** 2).sum()": "np.sqrt((share * (x - mean_x) ** 2).sum())"},
         "the line does not go through the weighted centre: check the sign in the intercept": {
             "mean_y - slope": "mean_y + slope"},
+        "the intercept needs the weighted means, as the slope does": {
+            "mean_y - slope * mean_x": "y.mean() - slope * x.mean()"},
+        "this slope is that of a line through the origin: take the weighted mean from x first": {
+            "(share * (x - mean_x) * y).sum() / (share * (x - mean_x) ** 2).sum()":
+            "(share * x * y).sum() / (share * x**2).sum()"},
+        "divided by the variance of y: this is the line of x on y": {
+            "(share * (x - mean_x) ** 2).sum()": "(share * (y - mean_y) ** 2).sum()"},
+        "a covariance over both standard deviations is a correlation, not a slope": {
+            "(share * (x - mean_x) ** 2).sum()":
+            "np.sqrt((share * (x - mean_x) ** 2).sum() * (share * (y - mean_y) ** 2).sum())"},
+        "the weights belong to the squared residuals; you multiplied x and y by them": {
+            "weight / weight.sum()": "np.full(len(x), 1 / len(x)); x, y = weight * x, weight * y"},
+        "with x and y multiplied by the roots of the weights, the 1 of the intercept has to be as well": {
+            "weight / weight.sum()":
+            "np.full(len(x), 1 / len(x)); x, y = np.sqrt(weight) * x, np.sqrt(weight) * y"},
+        "np.mean of weight * x divides by n, not by the sum of the weights": {
+            "weight / weight.sum()": "weight / weight.size", "* y).sum() /": "* (y - mean_y)).sum() /"},
     },
 )
 def weighted_line(x, y, weight):
@@ -129,6 +146,15 @@ def _dose_or_never(args, outputs):
         "this is the largest dose that breaks": {
             "np.min(doses[broken], initial=np.inf)": "np.max(doses[broken]) if broken.any() else np.inf"},
         "where every dose is survived the answer is infinite": {"initial=np.inf": "initial=doses.max()"},
+        "where every dose is survived the answer is infinite, not 0": {
+            "np.min(doses[broken], initial=np.inf)": "doses[broken].min() if broken.any() else 0"},
+        "where every dose is survived there is no smallest of the rest: then the answer is infinite": {
+            ", initial=np.inf": ""},
+        "this is the place of the first that breaks, not its dose": {
+            "np.min(doses[broken], initial=np.inf)": "np.flatnonzero(broken)[0] if broken.any() else np.inf"},
+        "this counts the runs that arrive; a dose breaks where most do not": {"np.isinf": "np.isfinite"},
+        "a run that never arrives has infinitely many steps, not NaN": {"np.isinf": "np.isnan"},
+        "the runs of a dose lie along axis 1": {".mean(axis=1)": ".mean(axis=0)"},
     },
 )
 def breaking_dose(steps, doses):
@@ -178,6 +204,22 @@ def _shift_cases(seed=0):
             "(a @ w2 - y) / len(x)": "a @ w2 - y", "(a_moved @ w2 - y) / len(x)": "(a_moved @ w2 - y)"},
         "the second gradient is a mean over the batch as well": {
             "(a_moved @ w2 - y) / len(x)": "(a_moved @ w2 - y)"},
+        "the gradient of w1 is a mean over the batch as well": {
+            "(a @ w2 - y) / len(x)": "a @ w2 - y", "a.T @ error": "a.T @ error / len(x)"},
+        "the 1/2 of the loss takes the 2 of the square away": {
+            "(a @ w2 - y) / len(x)": "2 * (a @ w2 - y) / len(x)", "(a_moved @ w2 - y)": "(2 * (a_moved @ w2 - y))"},
+        "a * (1 - a) is the slope of a sigmoid; that of tanh is 1 - a**2": {"1 - a**2": "a * (1 - a)"},
+        "a is the tanh already: its slope is 1 - a**2": {"1 - a**2": "1 - np.tanh(a) ** 2"},
+        "both gradients stand at the old weights: that of w1 needs the old w2": {
+            "np.outer(error, w2)": "np.outer(error, w2 - lr * before)"},
+        "the upper layer must stand still and the lower one move: yours is the other way round": {
+            "np.tanh(x @ (w1 - lr * dw1))": "a", "(a_moved @ w2 - y)": "(a_moved @ (w2 - lr * before) - y)"},
+        "the distance is asked for, not its share of the gradient": {
+            "np.linalg.norm(after - before)": "np.linalg.norm(after - before) / np.linalg.norm(before)"},
+        "the length of the difference is asked for, not the difference of the lengths": {
+            "np.linalg.norm(after - before)": "abs(np.linalg.norm(after) - np.linalg.norm(before))"},
+        "the length of a vector is the root of the sum of squares, not the sum of the entries": {
+            "np.linalg.norm(after - before)": "np.abs(after - before).sum()"},
         "the length of a vector is the root of the sum of squares, not the largest entry": {
             "np.linalg.norm(after - before)": "np.abs(after - before).max()"},
     },

@@ -80,7 +80,10 @@ def _layer_has_these(args, outputs):
          "what is the mean of gamma * x_hat, whatever gamma is?",
          "(4.6): with it, the mean of y is beta alone"): {
             "beta = mean": "beta = mean - x.mean(axis=0)"},
+        "x_hat has mean 0 already, whatever gamma is: beta has no mean of x to take away": {
+            "beta = mean": "beta = mean - gamma * x.mean(axis=0)"},
         "beta is added after gamma, so it is not scaled": {"beta = mean": "beta = mean / gamma"},
+        "one variance for everything; every feature has its own": {"x.var(axis=0)": "x.var()"},
         "gamma is to be positive; a negative one has the same spread and mirrors the data": {
             "gamma = std": "gamma = -std"},
     },
@@ -145,6 +148,17 @@ def _uncentred_law(args, outputs):
         ("only the straight road: the mean square has been taken for a constant",
          "x[i] also changes the root that all samples are divided by",
          "(4.13), second term"): {" - x_hat * along": ""},
+        "this is the backward pass of batch norm; here no mean is subtracted, neither in x_hat nor in dx": {
+            "(x**2).mean(axis=0)": "x.var(axis=0)", "x * inv_rms": "(x - x.mean(axis=0)) * inv_rms",
+            "(dx_hat - x_hat": "(dx_hat - dx_hat.mean(axis=0) - x_hat"},
+        "the second road starts at dx_hat as well: gamma belongs into both terms": {
+            "(dx_hat * x_hat).mean(axis=0)": "(dy * x_hat).mean(axis=0)"},
+        "eps is missing in the second road: its root is the same as in the first": {
+            " - x_hat * along": " - x * (dx_hat * x).mean(axis=0) / (x**2).mean(axis=0) ** 1.5 / inv_rms"},
+        "eps stands inside the root, beside the mean square": {
+            "np.sqrt((x**2).mean(axis=0) + eps)": "(np.sqrt((x**2).mean(axis=0)) + eps)"},
+        "one mean square for everything; every feature has its own": {
+            "(x**2).mean(axis=0)": "(x**2).mean()", "(dx_hat * x_hat).mean(axis=0)": "(dx_hat * x_hat).mean()"},
         "this layer divides by the root of the mean square of x, not by its standard deviation": {
             "(x**2).mean(axis=0)": "x.var(axis=0)"},
         ("y = gamma * x_hat, so dx_hat is dy times gamma",
@@ -232,6 +246,8 @@ def _images_at_work(batch_norm_images):
             "(0, 2, 3)": "(0, 1, 2)"},
         "each image was normalized over its channels too: that is layer norm": {"(0, 2, 3)": "(1, 2, 3)"},
         "one mean for everything; every channel needs its own": {"(0, 2, 3)": "(0, 1, 2, 3)"},
+        "one mean for each column: the columns of an image share it too": {"(0, 2, 3)": "(0, 2)"},
+        "you took the mean over the channels; it is all the other axes that a channel shares": {"(0, 2, 3)": "(1,)"},
         "reshape(-1, C) does not move axes: bring the channels to the end first": {
             "x.mean(axis=axes, keepdims=True)": "np.resize(x.reshape(-1, len(gamma)).mean(axis=0), x.shape)",
             "x.var(axis=axes, keepdims=True)": "np.resize(x.reshape(-1, len(gamma)).var(axis=0), x.shape)",
@@ -242,6 +258,8 @@ def _images_at_work(batch_norm_images):
             "gamma[:, None, None]": "gamma", "beta[:, None, None]": "beta"},
         "gamma[None, :] has the shape (1, C), and C still meets the LAST axis; it needs the shape (C, 1, 1)": {
             "gamma[:, None, None]": "gamma[None, :]", "beta[:, None, None]": "beta[None, :]"},
+        "gamma[:, None] has the shape (C, 1), and C meets the height; it needs the shape (C, 1, 1)": {
+            "gamma[:, None, None]": "gamma[:, None]", "beta[:, None, None]": "beta[:, None]"},
         "mean and variance of shape (C,) meet the LAST axis, the width: keep the axes, keepdims=True": {
             "x.mean(axis=axes, keepdims=True)": "x.mean(axis=axes)",
             "x.var(axis=axes, keepdims=True)": "x.var(axis=axes)"},
@@ -251,6 +269,17 @@ def _images_at_work(batch_norm_images):
             "x.var(axis=axes, keepdims=True)": "x.var(axis=(2, 3), keepdims=True).mean(axis=0, keepdims=True)"},
         "eps is missing: it is added to the variance, inside the square root": {"var + eps": "var"},
         "eps is added, it is not a floor": {"var + eps": "np.maximum(var, eps)"},
+        "eps is a variance already: it is not squared": {"var + eps": "var + eps**2"},
+        "divide by the standard deviation: the root is missing": {"np.sqrt(var + eps)": "(var + eps)"},
+        "the root of var**2 is var; var is squared already": {"var + eps": "var**2 + eps"},
+        "a mean square is a variance only where the mean has been subtracted": {
+            "x.var(axis=axes, keepdims=True)": "(x**2).mean(axis=axes, keepdims=True)"},
+        "the mean is not subtracted": {"(x - mu)": "x"},
+        "this is RMS norm: the mean is subtracted nowhere": {
+            "(x - mu)": "x", "x.var(axis=axes, keepdims=True)": "(x**2).mean(axis=axes, keepdims=True)"},
+        "beta is added after gamma, so it is not scaled": {"* x_hat + beta[:, None, None]":
+            "* (x_hat + beta[:, None, None])"},
+        "gamma may be negative, and then mirrors its channel": {"gamma[:, None, None]": "abs(gamma)[:, None, None]"},
         "the variance divides by m = N * H * W, not by m - 1": {
             "x.var(axis=axes, keepdims=True)": "x.var(axis=axes, keepdims=True, ddof=1)"},
         "eps belongs inside the square root, added to the variance": {"np.sqrt(var + eps)": "(np.sqrt(var) + eps)"},
@@ -271,7 +300,7 @@ def batch_norm_images(x, gamma, beta, eps):
 def _torch_cases(seed=0):
     import torch
 
-    for k, shape, eps, name in [(10, (2, 1, 2, 1), 1e-5, "one channel, four values"),
+    for k, shape, eps, name in [(10, (4, 1, 1, 1), 1e-5, "one channel, four values"),
                                 (11, (3, 2, 4, 5), 1e-5, "2 channels"), (12, (4, 3, 1, 2), 0.1, "eps matters")]:
         dy = np.random.default_rng(k + 100 * seed).standard_normal(shape) + 0.7
         yield name, (torch.tensor(_batch(k + 100 * seed, shape, spread=0.4)), torch.tensor(dy), eps)
@@ -307,6 +336,11 @@ def _torch_cases(seed=0):
         "eps belongs inside the square root, added to the variance": {"(var + eps).sqrt()": "(var.sqrt() + eps)"},
         "eps is missing: it is added to the variance, inside the square root": {"(var + eps)": "var"},
         "dx needs the upstream gradient dy, not ones": {"y.backward(dy)": "y.sum().backward()"},
+        "torch keeps a gradient only where it is asked to: x.requires_grad_() on a copy of x, before the first step": {
+            "x.detach().requires_grad_()": "x.detach()"},
+        "rsqrt is one over the root: multiply by it": {"(var + eps).sqrt()": "(var + eps).rsqrt()"},
+        "one mean for each pixel; the statistics are shared over positions as well": {
+            "x.mean((0, 2, 3)": "x.mean((0,)", "x.var((0, 2, 3)": "x.var((0,)"},
         "the statistics are shared over the samples too: axes (0, 2, 3)": {
             "x.mean((0, 2, 3)": "x.mean((2, 3)", "x.var((0, 2, 3)": "x.var((2, 3)"},
     },
