@@ -33,7 +33,8 @@ def standardize(x, axes, *, center=True, eps=1e-5):
     pass removes what the first one left.
 
     Args:
-        x: floating array of any shape; float16 is computed in float32.
+        x: floating array of any shape; float16 is computed in float32.  Sums are
+            in float64, so nothing longer is taken: long doubles would lose digits.
         axes: tuple of the axes that share one mean and one variance.
         center: True for batch, layer, instance and group norm; False, which
             sets mu = 0, for RMS norm and filter response norm.
@@ -47,7 +48,7 @@ def standardize(x, axes, *, center=True, eps=1e-5):
         `standardize_backward`.  x_hat is read-only where the cache holds it: a
         change in place would change the gradient.
     Raises:
-        TypeError: x is not of a floating type, or a masked array.
+        TypeError: x is not of a floating type, longer than float64, or a masked array.
         ValueError: eps is negative or does not fit, or an axis is not one of x.
     Source: Ioffe & Szegedy 2015, Algorithm 1; Wu & He 2018, Eq. 1 and 2.
     """
