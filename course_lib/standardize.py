@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from . import checks
-from .sums import centered, mean, short_buffers, widen
+from .sums import centered, mean, repeated, short_buffers, widen
 
 
 class StandardizeCache(NamedTuple):
@@ -61,7 +61,7 @@ def standardize(x, axes, *, center=True, eps=1e-5):
         x_centered = centered(wide, axes)[0] if center else wide
         var = mean(x_centered, axes, times=x_centered)
         inv_std = 1 / np.sqrt(var + eps, dtype=wide.dtype)
-        x_hat = np.multiply(x_centered, inv_std, out=x_centered if center else None)
+        x_hat = np.multiply(x_centered, repeated(inv_std, wide), out=x_centered if center else None)
     x_hat.flags.writeable = False
     return x_hat.astype(x.dtype, copy=False), StandardizeCache(x_hat, inv_std, axes, center)
 
@@ -91,9 +91,9 @@ def standardize_backward(dx_hat, cache):
     checks.same_shape("dx_hat", dx_hat.shape, "x_hat", x_hat.shape)
     wide = dx_hat.astype(x_hat.dtype, copy=False)
     with short_buffers():
-        dx = x_hat * -mean(wide, axes, times=x_hat)
+        dx = x_hat * repeated(-mean(wide, axes, times=x_hat), x_hat)
         dx += wide
         if center:
-            dx -= mean(wide, axes)
-        dx *= inv_std
+            dx -= repeated(mean(wide, axes), dx)
+        dx *= repeated(inv_std, dx)
     return dx.astype(dx_hat.dtype, copy=False)
