@@ -154,10 +154,10 @@ def _blocks(axes, x, *others):
     problem of its own.  What broadcasts along it, or is no tensor, is passed on.
     """
     axis = next((k for k, n in enumerate(x.shape[:-1]) if k not in axes and n > 1), None)
-    if axis is None or not x.is_contiguous():
+    if axis is None or x.numel() <= BLOCK or not x.is_contiguous():
         yield x, *others
         return
-    step = max(1, BLOCK * x.shape[axis] // max(1, x.numel()))
+    step = max(1, BLOCK * x.shape[axis] // x.numel())
     split = [a.split(step, axis) if torch.is_tensor(a) and a.ndim and a.shape[axis] > 1 else repeat(a)
              for a in (x, *others)]
     yield from zip(*split, strict=False)
