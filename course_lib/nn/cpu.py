@@ -10,6 +10,7 @@ from math import gcd
 
 import torch
 
+from . import lines
 from .lines import norm_gradients, tlu_backward, total, transformed, wide
 from .lrn import inverse_power, window_gradient, window_sum
 
@@ -96,14 +97,8 @@ def _backward(x, dy, gamma, mu, rest, inv_std, dx, dgamma, dbeta, deps, *, axes,
     dx.copy_(dx_wide.sub_(along_1, alpha=share) if center else dx_wide)
 
 
-class TLU(torch.autograd.Function):
+class TLU(lines.TLU):
     """`lines.TLU`, whose backward pass goes block by block."""
-
-    @staticmethod
-    def forward(ctx, y, tau):
-        z = torch.maximum(y, tau.to(y.dtype))
-        ctx.save_for_backward(z, tau)
-        return z
 
     @staticmethod
     def backward(ctx, dz):
