@@ -20,10 +20,15 @@ def array(name, a):
 
 
 def floating(**arrays):
-    """Refuse integers, in which a mean or a gradient would be cut off; the keywords name the arrays."""
+    """Refuse integers, in which a mean or a gradient would be cut off, and what is longer than the sums; keywords name.
+
+    Sums are in float64, so a long double would come out with the digits of float64 and look as if it had more.
+    """
     for name, a in arrays.items():
         if not (np.issubdtype(a.dtype, np.floating) if isinstance(a, np.ndarray) else a.is_floating_point()):
             raise TypeError(f"{name} is {type_name(a.dtype)}; normalization needs a floating type")
+        if a.dtype.itemsize > 8:
+            raise TypeError(f"{name} is {type_name(a.dtype)}; sums here keep the digits of float64, so give it as that")
 
 
 def type_name(dtype):
@@ -90,6 +95,12 @@ def statistics(shape, axes):
             f"x of shape {tuple(shape)} has 1 value per slice along axes {axes}; a variance needs 2 or more")
 
 
+def samples_to_keep(shape):
+    """Running statistics that are means over samples need one: the mean of nothing would make them NaN for good."""
+    if not shape[0]:
+        raise ValueError(f"x of shape {tuple(shape)} has no sample, and this layer keeps running statistics: skip it")
+
+
 def eps_fits(eps_shape, shape, axes):
     """An eps that is an array broadcasts to the shape of the statistics."""
     kept = tuple(1 if axis in axes else n for axis, n in enumerate(shape))
@@ -132,10 +143,10 @@ def cache(found, kind):
                         "it is the second result of the forward pass, and comes after the gradient")
 
 
-def window(size, k, alpha):
-    """The window of local response norm."""
-    number("k", k)
-    number("alpha", alpha)
+def window(size, k, alpha, beta):
+    """The window of local response norm, and its exponent."""
+    for name, value in (("k", k), ("alpha", alpha), ("beta", beta)):
+        number(name, value)
     if not isinstance(size, (int, np.integer)) or size < 1:
         raise ValueError(f"size is the number of channels in the window, an integer of 1 or more; got {size}")
     if not (k >= 0 and alpha >= 0):

@@ -50,14 +50,14 @@ def local_response_norm(x, *, size=5, k=2.0, alpha=1e-4, beta=0.75):
         `local_response_norm_backward`, which may hold x itself, not a copy: an
         x changed in place in between changes the gradient.
     Raises:
-        TypeError: x is not of a floating type.
+        TypeError: x is not of a floating type, or k, alpha or beta is no number.
         ValueError: x has fewer than 2 axes, size is not a positive integer, or
             k or alpha is negative.
     Source: Krizhevsky, Sutskever & Hinton 2012, section 3.3.
     """
     x = checks.array("x", x)
     checks.channels(x.shape)
-    checks.window(size, k, alpha)
+    checks.window(size, k, alpha, beta)
     wide = widen(x)
     y, t = np.empty_like(wide), np.empty_like(wide)
     for some in _blocks(wide):

@@ -35,7 +35,7 @@ import numpy as np
 
 from . import checks
 from .standardize import StandardizeCache, standardize, standardize_backward
-from .sums import short_buffers, total
+from .sums import repeated, short_buffers, total
 
 
 class NormCache(NamedTuple):
@@ -57,9 +57,9 @@ def _norm(x, gamma, beta, *, axes, param_axes=(1,), center=True, eps, view=None)
     _, inner = standardize(x.reshape(view or x.shape), axes, center=center, eps=eps)
     x_hat = inner.x_hat.reshape(x.shape)
     with short_buffers():
-        y = x_hat * _broadcast(gamma, x.ndim, param_axes).astype(x_hat.dtype)
+        y = x_hat * repeated(_broadcast(gamma, x.ndim, param_axes).astype(x_hat.dtype), x)
         if beta is not None:
-            y += _broadcast(beta, x.ndim, param_axes)
+            y += repeated(_broadcast(beta, x.ndim, param_axes), x)
     return y.astype(x.dtype, copy=False), NormCache(inner, gamma, beta, None, param_axes, x.shape, x.dtype)
 
 
@@ -191,7 +191,7 @@ def norm_backward(dy, cache):
     x_hat = inner.x_hat.reshape(shape)
     shared = tuple(axis for axis in range(len(shape)) if axis not in param_axes)
     with short_buffers():
-        dx_hat = dy * _broadcast(gamma, dy.ndim, param_axes).astype(dy.dtype)
+        dx_hat = dy * repeated(_broadcast(gamma, dy.ndim, param_axes).astype(dy.dtype), dy)
     dx = standardize_backward(dx_hat.reshape(inner.x_hat.shape), inner).reshape(shape)
     gradients = [dx.astype(dtype, copy=False), total(dy, shared, times=x_hat).reshape(gamma.shape).astype(gamma.dtype)]
     if beta is not None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from . import checks
-from .sums import centered, mean, short_buffers, widen
+from .sums import centered, mean, repeated, short_buffers, widen
 
 
 class StandardizeCache(NamedTuple):
@@ -33,7 +33,8 @@ def standardize(x, axes, *, center=True, eps=1e-5):
     pass removes what the first one left.
 
     Args:
-        x: floating array of any shape; float16 is computed in float32.
+        x: floating array of any shape; float16 is computed in float32.  Sums are
+            in float64, so nothing longer is taken: long doubles would lose digits.
         axes: tuple of the axes that share one mean and one variance.
         center: True for batch, layer, instance and group norm; False, which
             sets mu = 0, for RMS norm and filter response norm.
@@ -47,7 +48,7 @@ def standardize(x, axes, *, center=True, eps=1e-5):
         `standardize_backward`.  x_hat is read-only where the cache holds it: a
         change in place would change the gradient.
     Raises:
-        TypeError: x is not of a floating type, or a masked array.
+        TypeError: x is not of a floating type, longer than float64, or a masked array.
         ValueError: eps is negative or does not fit, or an axis is not one of x.
     Source: Ioffe & Szegedy 2015, Algorithm 1; Wu & He 2018, Eq. 1 and 2.
     """
@@ -60,7 +61,7 @@ def standardize(x, axes, *, center=True, eps=1e-5):
         x_centered = centered(wide, axes)[0] if center else wide
         var = mean(x_centered, axes, times=x_centered)
         inv_std = 1 / np.sqrt(var + eps, dtype=wide.dtype)
-        x_hat = np.multiply(x_centered, inv_std, out=x_centered if center else None)
+        x_hat = np.multiply(x_centered, repeated(inv_std, wide), out=x_centered if center else None)
     x_hat.flags.writeable = False
     return x_hat.astype(x.dtype, copy=False), StandardizeCache(x_hat, inv_std, axes, center)
 
@@ -90,9 +91,9 @@ def standardize_backward(dx_hat, cache):
     checks.same_shape("dx_hat", dx_hat.shape, "x_hat", x_hat.shape)
     wide = dx_hat.astype(x_hat.dtype, copy=False)
     with short_buffers():
-        dx = x_hat * -mean(wide, axes, times=x_hat)
+        dx = x_hat * repeated(-mean(wide, axes, times=x_hat), x_hat)
         dx += wide
         if center:
-            dx -= mean(wide, axes)
-        dx *= inv_std
+            dx -= repeated(mean(wide, axes), dx)
+        dx *= repeated(inv_std, dx)
     return dx.astype(dx_hat.dtype, copy=False)

@@ -13,6 +13,8 @@ import numpy as np
 # Terms summed in the type of the array, before float64 takes over.  BLAS adds in
 # 16 to 64 parallel lanes, einsum one term after the other.
 ROW, COLUMN = 1024, 64
+# A loop costs NumPy as much as some 50 entries in it, so rows up to this long are not gone through one by one.
+SHORT = 64
 
 
 def widen(a):
@@ -31,6 +33,8 @@ def mean(a, axes, *, times=None):
         array of the type of `a`; the mean of nothing is 0.
     """
     count = prod(a.shape[axis] for axis in axes)
+    if count == 1:
+        return a if times is None else a * times
     return (total(a, axes, times=times) / max(count, 1)).astype(a.dtype)
 
 
@@ -39,9 +43,15 @@ def total(a, axes, *, times=None):
     kept = [1 if axis in axes else n for axis, n in enumerate(a.shape)]
     if a.size == 0:
         return np.zeros(kept)
+    axes = tuple(sum(n > 1 for n in a.shape[:axis]) for axis in axes if a.shape[axis] > 1)
+    a, times = a.squeeze(), None if times is None else times.squeeze()  # axes of length 1 only take time
     if not axes:
-        return np.multiply(a, 1 if times is None else times, dtype=np.float64)
-    along = _along_rows if a.ndim - 1 in axes else _along_columns
+        return np.multiply(a, 1 if times is None else times, dtype=np.float64).reshape(kept)
+    row = _row(a.ndim, axes)
+    if axes[0] < row < a.ndim and prod(a.shape[row:]) <= SHORT:  # short rows are summed last, when there are few
+        before, within = axes[: axes.index(row)], axes[axes.index(row) :]
+        return total(total(a, before, times=times), within).reshape(kept)
+    along = _along_rows if row < a.ndim else _along_columns
     parts, rest = along(a, times, axes)
     return parts.sum(axis=(0, *rest), dtype=np.float64).reshape(kept)
 
@@ -54,18 +64,25 @@ def centered(a, axes):
     """
     first = mean(a, axes)
     with short_buffers():
-        a_centered = a - first
+        a_centered = a - repeated(first, a)
         rest = total(a_centered, axes) / max(prod(a.shape[axis] for axis in axes), 1)
-        a_centered -= rest.astype(a.dtype)
+        a_centered -= repeated(rest.astype(a.dtype), a)
     return a_centered, first + rest
 
 
+def _row(ndim, axes):
+    """Where the last axes begin that are all summed over; ndim if the very last is not."""
+    return next(k for k in range(ndim + 1) if all(axis in axes for axis in range(k, ndim)))
+
+
 def _along_rows(a, times, axes):
-    lead = next(k for k in range(a.ndim) if all(axis in axes for axis in range(k, a.ndim)))
+    lead = _row(a.ndim, axes)
     a = a.reshape(*a.shape[:lead], -1)
     length = 4 * ROW if times is None else ROW  # squares pile up; numbers of both signs cancel, and lose less
-    times = np.ones(a.shape[-1], a.dtype) if times is None else times.reshape(a.shape)
-    parts = [np.vecdot(p, q) for p, q in zip(_pieces(a, -1, length), _pieces(times, -1, length))]
+    pieces = _pieces(a, -1, length)
+    others = [np.ones(p.shape[-1], a.dtype) for p in pieces] if times is None else _pieces(
+        times.reshape(a.shape), -1, length)
+    parts = [np.vecdot(p, q) for p, q in zip(pieces, others)]
     parts = np.ascontiguousarray(np.concatenate([np.moveaxis(p, -1, 0) for p in parts]))
     return parts, [axis + 1 for axis in axes if axis < lead]
 
@@ -85,6 +102,15 @@ def _pieces(a, axis, length):
     whole, left = np.split(a, [n - n % length], axis)
     return [part.reshape(*a.shape[:at], -1, each, *a.shape[at + 1:])
             for part, each in ((whole, length), (left, n % length)) if part.size]
+
+
+def repeated(statistic, a):
+    """`statistic`, as many axes as `a`, repeated along the last ones if these are short and many share it."""
+    row = next(k for k in range(a.ndim + 1) if all(n == 1 for n in statistic.shape[k:]))
+    run = prod(a.shape[row:])
+    if not 1 < run <= SHORT or 2 * statistic.size * run > a.size:
+        return statistic
+    return np.repeat(statistic, run).reshape(*statistic.shape[:row], *a.shape[row:])
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from .. import chapters
 from . import record
 from .engine import EXERCISES, exercise
-from .report import STEPS, WIDTH, Case, Report, Solution, Text
+from .report import OWN_STEPS, STEPS, WIDTH, Case, Report, Solution, Text
 
 __all__ = ["EXERCISES", "at_work", "case", "check", "exercise", "hint", "progress", "solution"]
 
@@ -77,10 +77,14 @@ def at_work(name):
 
 
 def hint(name):
-    """The next hint: first what breaks, then which path, then which equation.
+    """The next hint, with those before it; after the last it stays there.
 
-    Some of the known mistakes have three hints of their own.  After a check that
-    recognised one of these, they come, from the second on; else the exercise's.
+    Each exercise has three: what breaks, which path, which equation.  Its
+    commonest mistakes have three of their own: the mistake, a thought that leads
+    on, and where to mend it.  After a check that recognised one of these,
+    its hints come, from the second on, as the check has shown the first.  After
+    any other check, also of a mistake with a single line, the exercise's come.
+    A check changes which hints come, and does not begin the same ones anew.
     """
     found = _find(name)
     if isinstance(found, Report):
@@ -90,7 +94,8 @@ def hint(name):
     _steps[found.name] = steps, shown
     last = shown == len(steps)
     more = f'that was the last; solution("{found.name}") shows how' if last else f'next: hint("{found.name}") again'
-    lines = (f"{label}: {step}" for label, step in zip(STEPS, steps[:shown], strict=False))
+    labels = STEPS if steps == found.hints else OWN_STEPS
+    lines = (f"{label}: {step}" for label, step in zip(labels, steps[:shown], strict=False))
     return Report(found.name, f"hint {shown} of {len(steps)}", reasons=tuple(lines), further=more)
 
 

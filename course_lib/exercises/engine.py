@@ -59,7 +59,8 @@ class Exercise:
         hints: three lines: what breaks, which path, which equation.
         laws: {sentence: function of (args, outputs), true when the sentence holds}.
         mistakes: {hint: {words in the solution: what the learner wrote}}; a hint is
-            one line, or three like `hints`, of which a check shows the first.
+            one line, or three: the mistake, which is what a check shows, then what
+            `hint` goes on with, a thought that leads on and where to mend it.
         at_work: None, or a function of a right answer that shows it at work, see work.py.
     """
 

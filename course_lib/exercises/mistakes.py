@@ -5,7 +5,7 @@ import itertools
 from .probes import numbers_changed
 from .values import NotNumbers, close
 
-PAIRS = 200  # pairs of mistakes that are tried: a count, so that a busy machine says the same as a quiet one
+PAIRS = 400  # pairs of mistakes that are tried: a count, so that a busy machine says the same as a quiet one
 
 
 def edited(exercise, *edits):

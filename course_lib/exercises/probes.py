@@ -92,12 +92,13 @@ def _idle(exercise, answer, tried, runs, k, part):
     """The outputs that never change with this part of argument k, though the right ones do."""
     needed, idle = set(), set(range(len(exercise.outputs)))
     for (label, args, right), got in zip(tried, runs):
+        idle = {j for j in idle if j < len(got.outputs) and not isinstance(got.outputs[j], NotNumbers)}
         for new in _others(args[k], part) if k < len(args) else ():
             changed = label, (*args[:k], new, *args[k + 1 :]), None
             mine, theirs = (exercise.run_cases(each, [changed])[0] for each in (answer, exercise.solution))
             if mine.error or len(mine.outputs) != len(got.outputs):
                 return []
-            idle = {j for j in idle if j < len(got.outputs) and _unchanged(mine.outputs[j], got.outputs[j])}
+            idle = {j for j in idle if _unchanged(mine.outputs[j], got.outputs[j])}
             if not idle:
                 return []
             needed |= {j for j in idle if not theirs.error and not close(theirs.outputs[j], right.outputs[j])}
@@ -161,7 +162,8 @@ def first_wrong(exercise, answer, tried, runs):
     if right:
         return [f"right in case {', '.join(map(str, right))}: what is different there?"]
     wrong = [name for k, name in enumerate(exercise.outputs) if any(
-        (places := _wrong_places(got, right, k)) is None or places.any() for got, (_, _, right) in zip(runs, tried))]
+        (places := _wrong_places(got, right, k)) is None or places.any()
+        for got, (_, _, right) in zip(runs, tried) if not got.error)]
     return [f"begin with {wrong[0]}: it is the first that is wrong, and {', '.join(wrong[1:])} may follow from it"] if (
         len(wrong) > 1) else []
 

@@ -10,7 +10,8 @@ from .values import Difference
 WIDTH, LINES = 100, 12
 MARKS = {"right": "✓", "wrong": "✗", "not started": "○", "no check": "?"}
 COLOURS = {"right": "#2f9e5f", "wrong": "#d9534f"}  # of edge and mark; legible on white and on black
-STEPS = ("what breaks", "which path", "which equation")
+STEPS = ("what breaks", "which path", "which equation")  # of the hints of an exercise
+OWN_STEPS = ("the mistake", "think", "where")  # of those that a mistake has of its own
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,8 @@ class Report:
 
     def _folded(self):
         """Each hint inside the one before it, so that a click shows one more and no more."""
-        inside = ""
-        for label, hint in reversed(list(zip(STEPS[-len(self.hints):], self.hints))):
+        inside, labels = "", STEPS if len(self.hints) == len(STEPS) else OWN_STEPS[1:]  # the first has been shown
+        for label, hint in reversed(list(zip(labels, self.hints))):
             inside = (f'<details style="border: 0; margin: .2em 0; padding: 0"><summary style="padding: 0">'
                       f'Hint: {label}</summary><div style="padding-left: 1em">{_linked(hint)}{inside}</div></details>')
         return inside

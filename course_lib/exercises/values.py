@@ -148,8 +148,10 @@ def relation(pairs, sizes):
     Returns:
         the end of a sentence that begins with the name of the output, or None.
     """
-    if not all(np.isfinite(got).all() for got, _ in pairs):
+    if any((~np.isfinite(got) & np.isfinite(right)).any() for got, right in pairs):
         return "has NaN or infinite values"
+    if not all(np.isfinite(got).all() for got, _ in pairs):
+        return None
     flat = [(_floating(got), _floating(right)) for got, right in pairs]
     if sum(right.size for _, right in flat) < 3:
         return None  # by chance, two numbers are often in a simple relation

@@ -10,6 +10,7 @@ from math import gcd
 
 import torch
 
+from . import lines
 from .lines import norm_gradients, tlu_backward, total, transformed, wide
 from .lrn import inverse_power, window_gradient, window_sum
 
@@ -96,14 +97,8 @@ def _backward(x, dy, gamma, mu, rest, inv_std, dx, dgamma, dbeta, deps, *, axes,
     dx.copy_(dx_wide.sub_(along_1, alpha=share) if center else dx_wide)
 
 
-class TLU(torch.autograd.Function):
+class TLU(lines.TLU):
     """`lines.TLU`, whose backward pass goes block by block."""
-
-    @staticmethod
-    def forward(ctx, y, tau):
-        z = torch.maximum(y, tau.to(y.dtype))
-        ctx.save_for_backward(z, tau)
-        return z
 
     @staticmethod
     def backward(ctx, dz):
@@ -154,10 +149,10 @@ def _blocks(axes, x, *others):
     problem of its own.  What broadcasts along it, or is no tensor, is passed on.
     """
     axis = next((k for k, n in enumerate(x.shape[:-1]) if k not in axes and n > 1), None)
-    if axis is None or not x.is_contiguous():
+    if axis is None or x.numel() <= BLOCK or not x.is_contiguous():
         yield x, *others
         return
-    step = max(1, BLOCK * x.shape[axis] // max(1, x.numel()))
+    step = max(1, BLOCK * x.shape[axis] // x.numel())
     split = [a.split(step, axis) if torch.is_tensor(a) and a.ndim and a.shape[axis] > 1 else repeat(a)
              for a in (x, *others)]
     yield from zip(*split, strict=False)

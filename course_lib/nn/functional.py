@@ -212,7 +212,7 @@ def local_response_norm(x, *, size=5, k=2.0, alpha=1e-4, beta=0.75):
     require_tensors(x=x)
     checks.channels(x.shape)
     checks.floating(x=x)
-    checks.window(size, k, alpha)
+    checks.window(size, k, alpha, beta)
     if _by_kernels(x) and size <= gpu.LARGEST_WINDOW:
         return gpu.window(x, int(size), float(k), float(alpha), float(beta))
     if _followed(x):

@@ -81,6 +81,8 @@ class _InstanceNorm:
                     running_var=self.running_var)
         if not self.training and self.track_running_stats:
             return F.batch_norm_inference(x, self.weight, self.bias, self.running_mean, self.running_var, eps=self.eps)
+        if self.running_mean is not None:
+            checks.samples_to_keep(x.shape)  # torch's become NaN
         checks.statistics(x.shape, MAP.axes(x.ndim))  # torch's layer refuses maps of one value, its other layers do not
         y, mean, var = F.norm(x, self.weight, self.bias, over=MAP, eps=self.eps)
         if self.running_mean is not None and x.numel():
@@ -228,7 +230,7 @@ class LocalResponseNorm(nn.LocalResponseNorm):
     def forward(self, x):
         if x.ndim < 3:
             raise ValueError(f"expected 3D or higher dimensionality input (got {x.ndim}D input)")
-        checks.window(self.size, self.k, self.alpha)
+        checks.window(self.size, self.k, self.alpha, self.beta)
         return F.local_response_norm(x, size=self.size, k=self.k, alpha=self.alpha / self.size, beta=self.beta)
 
 

@@ -69,8 +69,8 @@ This chapter is about one image in two batches.
 
 try:
     import course_lib
-except ModuleNotFoundError:  # Colab and other hosted notebooks: fetch the course's package once, and nothing else
-    %pip install -q --no-deps "git+https://github.com/OWNER/normalization-course@main"
+except ModuleNotFoundError:
+    raise ModuleNotFoundError("course_lib is missing: install it first") from None
 ```
 
 ```{{code-cell}} ipython3

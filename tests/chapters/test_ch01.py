@@ -257,6 +257,21 @@ def test_noise_breaks_none_before_once_before_batch_norm(page, digits, lr):
     assert arrived(BATCH, 40) < 0.5
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("arm, stands, breaks", [(PLAIN, 2, 4), (ONCE, 5, 6), (BATCH, 14, 20)])
+def test_tuned_anew_at_each_dose_the_order_is_the_same(page, digits, arm, stands, breaks):
+    """The answer of Exercise 1.4: the dose that most runs stand at some rate, and one that they stand at none."""
+    def arrived(dose):
+        shares = []
+        for lr in (4, 2, 1, 0.5, 0.25, 0.1):
+            run = training.train(page.few[arm], digits, seeds=SEEDS, steps=600, lr=lr, until=0.9,
+                                 noise=page.moving_noise(dose))
+            shares.append(np.isfinite(training.steps_to(run, 0.9)).mean())
+        return max(shares)
+
+    assert arrived(stands) > 0.5 and arrived(breaks) < 0.5
+
+
 def test_a_stretch_of_mean_1_neither_helps_nor_hurts(page, digits, tuned):
     run = training.train(page.few[PLAIN], digits, seeds=SEEDS, steps=400, lr=1, until=0.9, noise=page.moving_noise(0))
     assert 0.75 < np.median(training.steps_to(run, 0.9)) / np.median(tuned.steps(PLAIN, 0.9)[1]) < 1.33

@@ -82,6 +82,17 @@ def test_exercise_has_four_mistakes_a_law_and_three_hints(exercise):
         assert len(steps) == 3 and all(step.strip() for step in steps)
 
 
+@pytest.mark.parametrize("exercise", [each for each in EACH if each.values[0].chapter in (1, 4)])
+def test_three_mistakes_or_more_have_three_steps_and_hint_goes_on_with_them(exercise):
+    own = [key for key in exercise.mistakes if not isinstance(key, str)]
+    assert len(own) >= 3
+    for key in own:
+        check(edited(exercise, exercise.mistakes[key]), exercise.name)
+        second, third = (" ".join(repr(hint(exercise.name)).split()) for _ in range(2))
+        assert f"hint 2 of 3 the mistake: {key[0]} think: {key[1]} next:" in second
+        assert f"think: {key[1]} where: {key[2]} that was the last" in third
+
+
 @functools.cache
 def checked(name, key):
     """The report on a mistake."""

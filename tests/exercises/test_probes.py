@@ -200,6 +200,31 @@ def test_infinite_arguments_are_probed_without_a_warning():
     assert "your result does not depend on x" in said(lambda x, start: start + 1, toy)
 
 
+def test_infinite_value_is_no_reason_where_the_right_one_is_infinite_too():
+    def least(x):
+        """The least positive; x is (n,)."""
+        return np.min(x[x > 0], initial=np.inf)
+
+    cases = [(f"{x}", (np.array(x),)) for x in ([1.0, 2.0], [-1.0, -2.0, -3.0], [3.0, -1.0, 2.0, 5.0])]
+    toy = Exercise(least, lambda: iter(cases), ("least",), HINTS)
+    assert "infinite values" not in said(lambda x: np.max(x) if (x > 0).any() else np.inf, toy)
+    assert "least has NaN or infinite values" in said(lambda x: np.inf, toy)
+
+
+def test_nothing_is_said_to_depend_on_nothing_where_no_numbers_came_back():
+    assert "depend" not in said(lambda x, w, lr, eps: (step(x, w, lr, eps), eps))  # a tuple of two
+    assert "depend" not in said(lambda x, w, lr, eps: print(x))
+
+
+def test_output_that_is_right_wherever_it_came_back_is_not_called_wrong():
+    def both(x, w, lr, eps):
+        """Two things."""
+        return x.mean(axis=0), w
+
+    toy = Exercise(both, _steps, ("mean", "w"), HINTS)
+    assert "begin with" not in said(lambda x, w, lr, eps: (x.mean(axis=1) if len(x) < 5 else [][0], w), toy)
+
+
 # it refuses no right answer
 
 

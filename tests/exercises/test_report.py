@@ -102,7 +102,7 @@ def test_hints_unfold_one_inside_the_other_and_equations_are_links():
 def test_hints_after_a_recognised_mistake_are_its_own_from_the_second_on():
     page = _Page(check(lambda x: x, "center")._repr_html_())
     assert "mistake: the <mean> is missing" in page.text and page.links == ["#equation-4.17"]
-    assert "Hint: which pathby the meanHint: which equation(4.17)" in page.text and "column means" not in page.text
+    assert "Hint: thinkby the meanHint: where(4.17)" in page.text and "column means" not in page.text
 
 
 def test_what_an_answer_says_is_escaped():

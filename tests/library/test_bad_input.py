@@ -191,6 +191,26 @@ def test_x_that_is_not_floating_is_refused(run, dtype):
         run(np.ones(X.shape, dtype), ONES, ONES)
 
 
+@pytest.mark.skipif(np.dtype(np.longdouble).itemsize == 8, reason="here it is float64 under another name")
+@layers
+def test_longer_than_float64_is_refused(run):
+    """Sums are in float64: the result would look as if it had digits that it has not."""
+    words = f"is {np.dtype(np.longdouble)}; sums here keep the digits of float64, so give it as that"
+    with refuses(TypeError, f"x {words}"):
+        run(X.astype(np.longdouble), ONES, ONES)
+    with refuses(TypeError, f"gamma {words}"):
+        run(X, ONES.astype(np.longdouble), ONES)
+    _, cache = run(X, ONES, ONES)
+    with refuses(TypeError, f"dy {words}"):
+        ours.norm_backward(X.astype(np.longdouble), cache)
+
+
+@pytest.mark.parametrize("beta", ["0.75", None, 1j, [0.75], np.ones(3)], ids=str)
+def test_exponent_of_local_response_norm_that_is_no_number_is_refused(beta):
+    with refuses(TypeError, f"beta is {beta!r}; it needs a number"):
+        ours.local_response_norm(X, beta=beta)
+
+
 @layers
 def test_integer_parameters_are_refused(run):
     """Their gradients would be cut off to integers."""

@@ -44,12 +44,12 @@ REFUSED = [  # call, error, the whole message
     (lambda: checks.not_negative(-1e-9), ValueError, "eps must be 0 or more, got -1e-09"),
     (lambda: checks.not_negative(float("nan")), ValueError, "eps must be 0 or more, got nan"),
     (lambda: checks.same_shape("dy", (2, 3), "y", (3, 2)), ValueError, "dy has shape (2, 3), but y had (3, 2)"),
-    (lambda: checks.window(0, 1, 1), ValueError,
+    (lambda: checks.window(0, 1, 1, 0.75), ValueError,
      "size is the number of channels in the window, an integer of 1 or more; got 0"),
-    (lambda: checks.window(2.0, 1, 1), ValueError,
+    (lambda: checks.window(2.0, 1, 1, 0.75), ValueError,
      "size is the number of channels in the window, an integer of 1 or more; got 2.0"),
-    (lambda: checks.window(1, -1, 0), ValueError, "k and alpha must be 0 or more, got k = -1 and alpha = 0"),
-    (lambda: checks.window(1, 0, -1), ValueError, "k and alpha must be 0 or more, got k = 0 and alpha = -1"),
+    (lambda: checks.window(1, -1, 0, 0.75), ValueError, "k and alpha must be 0 or more, got k = -1 and alpha = 0"),
+    (lambda: checks.window(1, 0, -1, 0.75), ValueError, "k and alpha must be 0 or more, got k = 0 and alpha = -1"),
     (lambda: checks.samples((2, 3, 4)), ValueError, "x has shape (2, 3, 4); whitening needs rows of samples, (N, D)"),
     (lambda: checks.samples((2, 0)), ValueError, "x has shape (2, 0); whitening needs rows of samples, (N, D)"),
     (lambda: checks.samples((1, 3)), ValueError, "x of shape (1, 3) has 1 sample; a covariance needs 2 or more"),
@@ -77,8 +77,12 @@ REFUSED = [  # call, error, the whole message
     (lambda: checks.not_negative(np.array([0.1, -2.0])), ValueError, "eps must be 0 or more, got -2.0"),
     (lambda: checks.not_negative(np.array([3.0, -0.5])), ValueError, "eps must be 0 or more, got -0.5"),
     (lambda: checks.not_negative(None, "sigma"), TypeError, "sigma is None; it needs a number"),
-    (lambda: checks.window(1, None, 0), TypeError, "k is None; it needs a number"),
-    (lambda: checks.window(1, 0, "1"), TypeError, "alpha is '1'; it needs a number"),
+    (lambda: checks.window(1, None, 0, 0.75), TypeError, "k is None; it needs a number"),
+    (lambda: checks.window(1, 0, "1", 0.75), TypeError, "alpha is '1'; it needs a number"),
+    (lambda: checks.window(1, 0, 0, "0.75"), TypeError, "beta is '0.75'; it needs a number"),
+    (lambda: checks.window(1, 0, 0, 1j), TypeError, "beta is 1j; it needs a number"),
+    (lambda: checks.samples_to_keep((0, 3, 4)), ValueError,
+     "x of shape (0, 3, 4) has no sample, and this layer keeps running statistics: skip it"),
     (lambda: checks.count("train", -1), ValueError, "train must be an integer of 0 or more, got -1"),
     (lambda: checks.count("classes", 0, 1), ValueError, "classes must be an integer of 1 or more, got 0"),
     (lambda: checks.cache(F32, tuple), TypeError, "the cache is of type ndarray; "
@@ -106,8 +110,9 @@ def test_what_is_just_right_passes():
     checks.eps_fits((1, 3), (2, 3), (0,))
     checks.eps_fits((3,), (2, 3), (0,))
     checks.not_negative(0)
+    checks.samples_to_keep((1, 0))
     checks.same_shape("dy", (2, 3), "y", (2, 3))
-    checks.window(np.int64(1), 0, 0)
+    checks.window(np.int64(1), 0, 0, 0.75)
     checks.samples((2, 1))
     checks.samples((0, 1))
     checks.method("zca", {"zca": 1})

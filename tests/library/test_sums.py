@@ -6,7 +6,7 @@ import numpy as np
 import oracles
 import pytest
 
-from course_lib.sums import COLUMN, ROW, _along_rows, centered, mean, short_buffers, total, widen
+from course_lib.sums import COLUMN, ROW, SHORT, _along_rows, centered, mean, repeated, short_buffers, total, widen
 
 SHAPE = (3, 4, 5, 2)
 AXES = [axes for k in range(5) for axes in itertools.combinations(range(4), k)]
@@ -48,6 +48,39 @@ def test_sums_take_views(axes):
     a, b = draw((5, 4, 3, 4))
     a, b = a[::-1, :, :, ::2].swapaxes(0, 2), b[::-1, :, :, ::2].swapaxes(0, 2)
     np.testing.assert_allclose(mean(a, axes, times=b), oracles.mean(a * b, axes), rtol=1e-13, atol=1e-15)
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 1, 2), (7, 1, 1, 1), (1, 1, 5, 1), (1, 1, 1, 1), (3, 1, 1, 2)], ids=str)
+@pytest.mark.parametrize("axes", AXES, ids=str)
+def test_axes_of_length_1_change_nothing(shape, axes):
+    a, b = draw(shape)
+    np.testing.assert_allclose(mean(a, axes), oracles.mean(a, axes), rtol=1e-13, atol=1e-15)
+    np.testing.assert_allclose(mean(a, axes, times=b), oracles.mean(a * b, axes), rtol=1e-13, atol=1e-15)
+    np.testing.assert_allclose(total(a, axes), a.sum(axes, keepdims=True), rtol=1e-13, atol=1e-15)
+
+
+@pytest.mark.parametrize("run", [(2, 2), (1, SHORT), (1, SHORT + 1), (SHORT // 2, 2), (SHORT, 2)], ids=str)
+def test_short_rows_after_columns_keep_their_digits(run):
+    """(N, C, *S) with small maps, summed over N first: a running float32 sum would be off by 1e-5 and more."""
+    a = (1 + 0.1 * np.random.default_rng(0).standard_normal((3000, 3, *run))).astype(np.float32)
+    wide = a.astype(np.float64)
+    for axes in ((0, 2, 3), (0, 3), (0, 1, 3), (0, 1, 2, 3)):
+        for times, right in ((None, wide), (a, wide**2)):
+            found = total(a, axes, times=times)
+            np.testing.assert_allclose(found, right.sum(axes, keepdims=True), rtol=3e-7)
+
+
+@pytest.mark.parametrize("shape, kept, is_repeated", [
+    ((4, 5, 2, 3), (1, 5, 1, 1), True), ((4, 5, 1, SHORT), (1, 5, 1, 1), True), ((2, 5, 3), (1, 5, 1), True),
+    ((4, 5, 1, SHORT + 1), (1, 5, 1, 1), False), ((4, 5, 2, 3), (4, 5, 1, 1), False), ((1, 5, 3), (1, 5, 1), False),
+    ((4, 5), (1, 5), False), ((4, 5, 1), (1, 5, 1), False), ((9, 3), (1, 1), False), ((9, 4, 3), (1, 4, 3), False),
+    ((9, 4, 2), (1, 4, 1), True),
+], ids=str)
+def test_statistic_is_repeated_along_short_rows_that_many_share(shape, kept, is_repeated):
+    a, statistic = np.zeros(shape), np.random.default_rng(0).standard_normal(kept)
+    found = repeated(statistic, a)
+    assert (found is not statistic) == is_repeated
+    np.testing.assert_array_equal(np.broadcast_to(found, shape), np.broadcast_to(statistic, shape))
 
 
 @pytest.mark.parametrize("axes", [(), (0,), (1,), (0, 1), (0, 2), (2,), (0, 1, 2)], ids=str)

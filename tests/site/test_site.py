@@ -228,7 +228,7 @@ def test_scripts_do_not_hold_up_the_page(path):
 
 @pages(themed)
 def test_fonts_of_the_text_are_asked_for_first(path):
-    """The three that the top of a chapter shows (upright, italic, the menus'); the style sheet names them all."""
+    """The three at the top of a chapter, upright, italic and the menus'; each is one that the style sheet names."""
     text = path.read_text(encoding="utf8")
     early = re.findall(r'<link rel="preload" as="font"[^>]* crossorigin href="([^"]+)"', text)
     named = {(SHEET.parent / url).resolve() for url in re.findall(r"url\(([^)]+\.woff2)\)", SHEET.read_text())}

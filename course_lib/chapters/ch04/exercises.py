@@ -57,10 +57,14 @@ def _layer_has_these(args, outputs):
     ),
     laws={"batch norm with these parameters has the mean and the standard deviation asked for": _layer_has_these},
     mistakes={
-        "this would be right for eps = 0: what is the standard deviation of x_hat here?": {
+        ("this would be right for eps = 0: what is the standard deviation of x_hat here?",
+         "x_hat divides by sqrt(var + eps), a little more than the spread of x: is it then wider or narrower than 1?",
+         "(4.7): the line of gamma has to make up for the root of var / (var + eps)"): {
             "std * np.sqrt(var + eps) / np.sqrt(var)": "std"},
         "the layer divides x before gamma sees it: gamma stretches x_hat, not x": {"np.sqrt(var + eps)": "1"},
-        "upside down: x_hat is narrower than 1, so gamma must be larger than std": {
+        ("upside down: x_hat is narrower than 1, so gamma must be larger than std",
+         "gamma times the standard deviation of x_hat is to be std: which way does this divide?",
+         "(4.7): the line of gamma divides by the root of var / (var + eps)"): {
             "np.sqrt(var + eps) / np.sqrt(var)": "np.sqrt(var) / np.sqrt(var + eps)"},
         "(4.7) is the variance of x_hat: its root is missing": {
             "np.sqrt(var + eps) / np.sqrt(var)": "(var + eps) / var"},
@@ -72,9 +76,14 @@ def _layer_has_these(args, outputs):
         "the layer's variance divides by N, not by N - 1": {"x.var(axis=0)": "x.var(axis=0, ddof=1)"},
         "this takes x back to where it was, not to the spread asked for": {"std * np.sqrt(var + eps) / np.sqrt(var)":
             "np.sqrt(var + eps)"},
-        "x_hat has mean 0 already: the mean of x has been subtracted, beta need not do it again": {
+        ("x_hat has mean 0 already: the mean of x has been subtracted, beta need not do it again",
+         "what is the mean of gamma * x_hat, whatever gamma is?",
+         "(4.6): with it, the mean of y is beta alone"): {
             "beta = mean": "beta = mean - x.mean(axis=0)"},
+        "x_hat has mean 0 already, whatever gamma is: beta has no mean of x to take away": {
+            "beta = mean": "beta = mean - gamma * x.mean(axis=0)"},
         "beta is added after gamma, so it is not scaled": {"beta = mean": "beta = mean / gamma"},
+        "one variance for everything; every feature has its own": {"x.var(axis=0)": "x.var()"},
         "gamma is to be positive; a negative one has the same spread and mirrors the data": {
             "gamma = std": "gamma = -std"},
     },
@@ -139,9 +148,22 @@ def _uncentred_law(args, outputs):
         ("only the straight road: the mean square has been taken for a constant",
          "x[i] also changes the root that all samples are divided by",
          "(4.13), second term"): {" - x_hat * along": ""},
+        "this is the backward pass of batch norm; here no mean is subtracted, neither in x_hat nor in dx": {
+            "(x**2).mean(axis=0)": "x.var(axis=0)", "x * inv_rms": "(x - x.mean(axis=0)) * inv_rms",
+            "(dx_hat - x_hat": "(dx_hat - dx_hat.mean(axis=0) - x_hat"},
+        "the second road starts at dx_hat as well: gamma belongs into both terms": {
+            "(dx_hat * x_hat).mean(axis=0)": "(dy * x_hat).mean(axis=0)"},
+        "eps is missing in the second road: its root is the same as in the first": {
+            " - x_hat * along": " - x * (dx_hat * x).mean(axis=0) / (x**2).mean(axis=0) ** 1.5 / inv_rms"},
+        "eps stands inside the root, beside the mean square": {
+            "np.sqrt((x**2).mean(axis=0) + eps)": "(np.sqrt((x**2).mean(axis=0)) + eps)"},
+        "one mean square for everything; every feature has its own": {
+            "(x**2).mean(axis=0)": "(x**2).mean()", "(dx_hat * x_hat).mean(axis=0)": "(dx_hat * x_hat).mean()"},
         "this layer divides by the root of the mean square of x, not by its standard deviation": {
             "(x**2).mean(axis=0)": "x.var(axis=0)"},
-        "y = gamma * x_hat, so dx_hat is dy times gamma": {"gamma * dy": "dy"},
+        ("y = gamma * x_hat, so dx_hat is dy times gamma",
+         "if gamma is 0, y does not depend on x: what is dx then, and what is yours?",
+         "(4.10), the line of dx_hat"): {"gamma * dy": "dy"},
         "the road by the mean square lowers dx: its sign is negative": {" - x_hat * along": " + x_hat * along"},
         "what is removed must point along x_hat: multiply the number by x_hat": {"x_hat * along": "along"},
         "the mean of dx_hat * x_hat is what counts, not its sum": {
@@ -213,22 +235,31 @@ def _images_at_work(batch_norm_images):
             outputs[0].mean(axis=(0, 2, 3)), args[2], rtol=0, atol=1e-5),
     },
     mistakes={
-        "one mean for each pixel; the statistics are shared over positions as well": {"(0, 2, 3)": "(0,)"},
-        "each image got its own mean: that is instance norm. The batch axis belongs to the shared ones": {
-            "(0, 2, 3)": "(2, 3)"},
+        ("one mean for each pixel; the statistics are shared over positions as well",
+         "a convolution uses the same weights at every position: how many neurons is one channel?",
+         "(4.20): the axes of both mean and var are those of N, H and W"): {"(0, 2, 3)": "(0,)"},
+        ("each image got its own mean: that is instance norm. The batch axis belongs to the shared ones",
+         "one image of the batch gets brighter: must the others notice?",
+         "(4.20): the axes of both mean and var are those of N, H and W"): {"(0, 2, 3)": "(2, 3)"},
         "you mixed the channels and kept the positions": {"(0, 2, 3)": "(0, 1)"},
         "axes (0, 1, 2) are right for channels last, (N, H, W, C); here channels are axis 1": {
             "(0, 2, 3)": "(0, 1, 2)"},
         "each image was normalized over its channels too: that is layer norm": {"(0, 2, 3)": "(1, 2, 3)"},
         "one mean for everything; every channel needs its own": {"(0, 2, 3)": "(0, 1, 2, 3)"},
+        "one mean for each column: the columns of an image share it too": {"(0, 2, 3)": "(0, 2)"},
+        "you took the mean over the channels; it is all the other axes that a channel shares": {"(0, 2, 3)": "(1,)"},
         "reshape(-1, C) does not move axes: bring the channels to the end first": {
             "x.mean(axis=axes, keepdims=True)": "np.resize(x.reshape(-1, len(gamma)).mean(axis=0), x.shape)",
             "x.var(axis=axes, keepdims=True)": "np.resize(x.reshape(-1, len(gamma)).var(axis=0), x.shape)",
             "gamma[:, None, None]": "np.resize(gamma, x.shape)", "beta[:, None, None]": "np.resize(beta, x.shape)"},
-        "a parameter of shape (C,) meets the LAST axis, the width; it needs the shape (C, 1, 1)": {
+        ("a parameter of shape (C,) meets the LAST axis, the width; it needs the shape (C, 1, 1)",
+         "NumPy lines up shapes from the right: beside (N, C, H, W), under which letter does (C,) come to stand?",
+         "the line of y: gamma[:, None, None], and beta alike"): {
             "gamma[:, None, None]": "gamma", "beta[:, None, None]": "beta"},
         "gamma[None, :] has the shape (1, C), and C still meets the LAST axis; it needs the shape (C, 1, 1)": {
             "gamma[:, None, None]": "gamma[None, :]", "beta[:, None, None]": "beta[None, :]"},
+        "gamma[:, None] has the shape (C, 1), and C meets the height; it needs the shape (C, 1, 1)": {
+            "gamma[:, None, None]": "gamma[:, None]", "beta[:, None, None]": "beta[:, None]"},
         "mean and variance of shape (C,) meet the LAST axis, the width: keep the axes, keepdims=True": {
             "x.mean(axis=axes, keepdims=True)": "x.mean(axis=axes)",
             "x.var(axis=axes, keepdims=True)": "x.var(axis=axes)"},
@@ -238,6 +269,17 @@ def _images_at_work(batch_norm_images):
             "x.var(axis=axes, keepdims=True)": "x.var(axis=(2, 3), keepdims=True).mean(axis=0, keepdims=True)"},
         "eps is missing: it is added to the variance, inside the square root": {"var + eps": "var"},
         "eps is added, it is not a floor": {"var + eps": "np.maximum(var, eps)"},
+        "eps is a variance already: it is not squared": {"var + eps": "var + eps**2"},
+        "divide by the standard deviation: the root is missing": {"np.sqrt(var + eps)": "(var + eps)"},
+        "the root of var**2 is var; var is squared already": {"var + eps": "var**2 + eps"},
+        "a mean square is a variance only where the mean has been subtracted": {
+            "x.var(axis=axes, keepdims=True)": "(x**2).mean(axis=axes, keepdims=True)"},
+        "the mean is not subtracted": {"(x - mu)": "x"},
+        "this is RMS norm: the mean is subtracted nowhere": {
+            "(x - mu)": "x", "x.var(axis=axes, keepdims=True)": "(x**2).mean(axis=axes, keepdims=True)"},
+        "beta is added after gamma, so it is not scaled": {"* x_hat + beta[:, None, None]":
+            "* (x_hat + beta[:, None, None])"},
+        "gamma may be negative, and then mirrors its channel": {"gamma[:, None, None]": "abs(gamma)[:, None, None]"},
         "the variance divides by m = N * H * W, not by m - 1": {
             "x.var(axis=axes, keepdims=True)": "x.var(axis=axes, keepdims=True, ddof=1)"},
         "eps belongs inside the square root, added to the variance": {"np.sqrt(var + eps)": "(np.sqrt(var) + eps)"},
@@ -258,7 +300,7 @@ def batch_norm_images(x, gamma, beta, eps):
 def _torch_cases(seed=0):
     import torch
 
-    for k, shape, eps, name in [(10, (2, 1, 2, 1), 1e-5, "one channel, four values"),
+    for k, shape, eps, name in [(10, (4, 1, 1, 1), 1e-5, "one channel, four values"),
                                 (11, (3, 2, 4, 5), 1e-5, "2 channels"), (12, (4, 3, 1, 2), 0.1, "eps matters")]:
         dy = np.random.default_rng(k + 100 * seed).standard_normal(shape) + 0.7
         yield name, (torch.tensor(_batch(k + 100 * seed, shape, spread=0.4)), torch.tensor(dy), eps)
@@ -284,12 +326,21 @@ def _torch_cases(seed=0):
          "(4.13), second and third term: compute the statistics where autograd can see them"): {
             "(x - mu)": "(x - mu.detach())", "(var + eps)": "(var.detach() + eps)"},
         "the mean is still a constant for the backward pass": {"(x - mu)": "(x - mu.detach())"},
-        "the variance is still a constant for the backward pass": {"(var + eps)": "(var.detach() + eps)"},
-        "torch's var divides by m - 1 unless told otherwise; the layer divides by m": {
+        ("the variance is still a constant for the backward pass",
+         "the road by the mean is open, and dx sums to 0: which sum of (4.18) fails with your dx?",
+         "(4.13), second term: the line of var where autograd can see it"): {"(var + eps)": "(var.detach() + eps)"},
+        ("torch's var divides by m - 1 unless told otherwise; the layer divides by m",
+         "the variance of y in your first case, with m = 4 values: is it 1, or 3/4?",
+         "(4.4); the line of var, unbiased=False"): {
             "unbiased=False": "unbiased=True"},
         "eps belongs inside the square root, added to the variance": {"(var + eps).sqrt()": "(var.sqrt() + eps)"},
         "eps is missing: it is added to the variance, inside the square root": {"(var + eps)": "var"},
         "dx needs the upstream gradient dy, not ones": {"y.backward(dy)": "y.sum().backward()"},
+        "torch keeps a gradient only where it is asked to: x.requires_grad_() on a copy of x, before the first step": {
+            "x.detach().requires_grad_()": "x.detach()"},
+        "rsqrt is one over the root: multiply by it": {"(var + eps).sqrt()": "(var + eps).rsqrt()"},
+        "one mean for each pixel; the statistics are shared over positions as well": {
+            "x.mean((0, 2, 3)": "x.mean((0,)", "x.var((0, 2, 3)": "x.var((0,)"},
         "the statistics are shared over the samples too: axes (0, 2, 3)": {
             "x.mean((0, 2, 3)": "x.mean((2, 3)", "x.var((0, 2, 3)": "x.var((2, 3)"},
     },
