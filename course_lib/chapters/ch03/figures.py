@@ -38,7 +38,7 @@ def map_of_scales(sigmas, depths, accuracy):
                 panel.plot(sigma, depth, "o", ms=9, mfc=face, mec=INK, mew=1.6)
             else:
                 panel.plot(sigma, depth, "x", ms=7, color=INK, mew=1.8)
-    for label, marker, face in (("two thirds", "o", INK), ("a third", "o", "none"), ("less", "x", INK)):
+    for label, marker, face in (("two thirds or more", "o", INK), ("a third or more", "o", "none"), ("less", "x", INK)):
         panel.plot([], [], marker, ms=8, mfc=face, mec=INK, mew=1.6, label=label)
     panel.set(xscale="log", yscale="log", xlabel="scale of the weights, σ", ylabel="hidden layers",
               xlim=(0.62, 3.4), ylim=(3, deepest))
