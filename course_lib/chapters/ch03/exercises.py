@@ -18,7 +18,7 @@ def _bound_cases(seed=0):
     outputs=("a",),
     hints=(
         "draw a kernel with your a, send a leaky ReLU's output through it, and compare the mean squares",
-        "three factors: the variance of U(-a, a), the number of terms in one output's sum, and what the leaky ReLU keeps",
+        "three factors: the variance of U(-a, a), the number of terms in an output's sum, what a leaky ReLU keeps",
         "(3.4) with the right n, and (3.7) for two slopes: half of the values keep all, the others slope**2 of it",
     ),
     laws={"a**2 times the number of terms times what the leaky ReLU keeps is 3": lambda args, outputs: np.isclose(

@@ -49,8 +49,8 @@ def map_of_scales(sigmas, depths, accuracy):
     bar.ax.set_yticklabels(["1/1000", "1", "1000"])
     bar.set_label("gradient at the bottom / on top")
     bar.outline.set_visible(False)
-    fig.legend(*panel.get_legend_handles_labels(), loc="outside upper center", ncols=3, title="digits right after training",
-               title_fontsize=10)
+    fig.legend(*panel.get_legend_handles_labels(), loc="outside upper center", ncols=3,
+               title="digits right after training", title_fontsize=10)
     return fig
 
 
@@ -208,7 +208,7 @@ def _steps(panel, rates, steps, top):
     panel.set(xscale="log", yscale="log", ylim=(None, top))
     panel.set_xlim(0.8 * min(rates), 1.25 * max(rates))
     _plain(panel.xaxis, rates)
-    _plain(panel.yaxis, [t for t in (10, 20, 50, 100, 200) if t <= top])
+    _plain(panel.yaxis, [tick for tick in (10, 20, 50, 100, 150) if tick <= top])
 
 
 def _range(panel, x, values, *, color, marker=None, ls="-", ms=None, label=None):
