@@ -277,7 +277,8 @@ def test_mup_rule_is_the_table_for_adam():
     from chapter import chapters
 
     [text] = [each.text for each in chapters() if each.number == 3]
-    [cell] = [part.split("```")[0] for part in text.split("```{code-cell} ipython3\n") if part.startswith("def of_width")]
+    cells = text.split("```{code-cell} ipython3\n")
+    [cell] = [part.split("```")[0] for part in cells if part.startswith("def of_width")]
     scope = {"np": np}
     exec(cell, scope)
     for n, ratio in ((64, 1 / 2), (256, 1 / 8)):
