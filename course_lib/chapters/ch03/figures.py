@@ -47,7 +47,7 @@ def map_of_scales(sigmas, depths, accuracy):
     panel.minorticks_off()
     bar = fig.colorbar(colour, ticks=[-3, 0, 3], pad=0.02)
     bar.ax.set_yticklabels(["1/1000", "1", "1000"])
-    bar.set_label("gradient at the bottom / on top")
+    bar.set_label("back-signal: bottom / top")
     bar.outline.set_visible(False)
     fig.legend(*panel.get_legend_handles_labels(), loc="outside upper center", ncols=3,
                title="digits right after training", title_fontsize=10)
