@@ -22,11 +22,11 @@ def map_of_scales(sigmas, depths, accuracy):
     """
     fig, panel = plt.subplots(figsize=(WIDTH, 4.6))
     plt.close(fig)
-    across, deepest = np.geomspace(0.62, 3.4, 60), 44
+    across, deepest = np.geomspace(0.62, 3.4, 40), 44
     growth, alike = signal_map(across, deepest)
     layers = np.arange(1, deepest + 1)
-    rms = np.clip(np.log10(growth.T) / 2, -3, 3)
-    colour = panel.pcolormesh(across, layers, rms, cmap=FADING, vmin=-3, vmax=3, shading="gouraud", rasterized=True)
+    levels = np.arange(-3, 3.1, 0.5)
+    colour = panel.contourf(across, layers, np.log10(growth.T) / 2, levels, cmap=FADING, extend="both")
     panel.contour(across, layers, alike.T, [0.06], colors=INK, linestyles="--", linewidths=1.6)
     panel.axvline(1, color=INK, lw=1.6)
     panel.text(1.02, 3.15, "χ = 1", color=INK, va="bottom")
@@ -45,7 +45,7 @@ def map_of_scales(sigmas, depths, accuracy):
     panel.set_xticks(sigmas, [f"{sigma:g}" for sigma in sigmas])
     panel.set_yticks(depths, [f"{depth}" for depth in depths])
     panel.minorticks_off()
-    bar = fig.colorbar(colour, ticks=[-3, 0, 3], pad=0.02)
+    bar = fig.colorbar(colour, ticks=[-3, 0, 3], pad=0.02, extendfrac=0.03)
     bar.ax.set_yticklabels(["1/1000", "1", "1000"])
     bar.set_label("back-signal: bottom / top")
     bar.outline.set_visible(False)
@@ -130,8 +130,9 @@ def over_depth(measured, predicted, *, ylabel, loglog=False):
     plt.close(fig)
     for (label, line), color, style in zip(predicted.items(), cycle(COLORS), cycle(STYLES)):
         layers = 1 + np.arange(len(line))
+        seen = np.unique(np.geomspace(1, len(line), 20).astype(int)) if loglog else layers[::3]
         if label in measured:
-            panel.plot(layers, measured[label].T, "o", color=color, ms=3.5, alpha=0.5, mew=0)
+            panel.plot(seen, measured[label].T[seen - 1], "o", color=color, ms=3.5, alpha=0.5, mew=0)
             panel.plot(layers, line, ls=style, color=color, label=label)
         else:
             panel.plot(layers, line, ls=":", color=INK, label=label)
