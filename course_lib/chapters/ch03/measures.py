@@ -6,13 +6,13 @@ NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(60)
 WEIGHTS = WEIGHTS / WEIGHTS.sum()
 
 
-def signal_map(sigmas, depth, *, likeness=0.6):
+def signal_map(sigmas, depth, *, likeness=0.37):
     """Gradient and likeness of two inputs, layer by layer, in a wide tanh net without biases.
 
     Args:
         sigmas: (S,), standard deviation of a weight times the root of the fan-in.
         depth: how many layers.
-        likeness: correlation of the two inputs.
+        likeness: correlation of the two inputs; that of two images of one digit is 0.37 on average.
     Returns:
         (S, depth) twice: after 1, 2, ... layers the mean square of the gradient at the bottom relative to that on
         top, and the correlation of the two samples' pre-activations.
