@@ -272,21 +272,85 @@ def test_adams_first_step_moves_a_hidden_layer_in_proportion_to_the_width():
     assert 2.8 < moves[256] / moves[64] < 5.5
 
 
-def test_mup_rule_is_the_table_for_adam():
-    """Equation (3.15): the chapter's own cell, at twice and at eight times the base width."""
+def run_cells(*beginnings):
+    """The names that the chapter's own cells define, those which begin so."""
     from chapter import chapters
 
     [text] = [each.text for each in chapters() if each.number == 3]
-    cells = text.split("```{code-cell} ipython3\n")
-    [cell] = [part.split("```")[0] for part in cells if part.startswith("def of_width")]
-    scope = {"np": np}
-    exec(cell, scope)
+    cells = [part.split("```")[0] for part in text.split("```{code-cell} ipython3\n")]
+    scope = {"np": np, "training": training}
+    for beginning in beginnings:
+        [cell] = [cell for cell in cells if cell.startswith(beginning)]
+        exec(cell, scope)
+    return scope
+
+
+def test_mup_rule_is_the_table_for_adam():
+    """Equation (3.15): the chapter's own cell, at twice and at eight times the base width."""
+    scope = run_cells("def of_width")
     for n, ratio in ((64, 1 / 2), (256, 1 / 8)):
         plain, same = scope["of_width"](n, False, [0])
         mup, factors = scope["of_width"](n, True, [0])
         assert same == (1, 1, 1) and factors == (1, ratio, ratio)
         assert np.allclose(mup[2], plain[2] * ratio**0.5) and np.array_equal(mup[1], plain[1])
         assert np.isclose(mup[2].var(), 2 / n * ratio, rtol=0.2)
+
+
+def in_float64(values):
+    return [in_float64(v) if isinstance(v, tuple) else torch.tensor(v, dtype=torch.float64, requires_grad=True)
+            for v in values]
+
+
+def batch_of_glyphs():
+    rng = np.random.default_rng(4)
+    return rng.standard_normal((1, 9, 64)), rng.integers(0, 10, (1, 9))
+
+
+def test_gradients_of_the_residual_net_are_those_of_autograd():
+    """Two cells of the chapter, forward and gradients, against torch: every W and V, first and last matrix."""
+    scope = run_cells("def residual_net", "def forward", "def gradients(net")
+    x, labels = batch_of_glyphs()
+    net = scope["residual_net"](3, 1.0, 0)
+    first, *blocks, last = found = in_float64(net)
+    h = torch.tensor(x) @ first
+    for W, V in blocks:
+        h = h + torch.relu(h @ W) @ V
+    torch.nn.functional.cross_entropy((h @ last)[0], torch.tensor(labels[0])).backward()
+    net64 = [w[None].astype(float) if isinstance(w, np.ndarray) else tuple(v[None].astype(float) for v in w)
+             for w in net]
+    ours = scope["gradients"](net64, x, labels)
+    for theirs, mine in zip(found, ours, strict=True):
+        for w, dw in zip(theirs, mine, strict=True) if isinstance(theirs, list) else [(theirs, mine)]:
+            assert w.grad.abs().max() > 1e-4 and np.allclose(dw[0], w.grad, **EXACT)
+
+
+def test_gradients_of_the_net_with_two_hidden_layers_are_those_of_autograd():
+    scope = run_cells("def of_width", "def gradients_of")
+    x, labels = batch_of_glyphs()
+    weights, _ = scope["of_width"](48, True, [0])
+    found = in_float64(w[0] for w in weights)
+    h = torch.tensor(x[0])
+    for W in found[:-1]:
+        h = torch.relu(h @ W)
+    wanted = torch.nn.functional.cross_entropy(h @ found[-1], torch.tensor(labels[0]))
+    wanted.backward()
+    loss, ours = scope["gradients_of"]([w.astype(float) for w in weights], x, labels)
+    assert np.isclose(loss[0], wanted.item(), **EXACT)
+    for W, dW in zip(found, ours, strict=True):
+        assert W.grad.abs().max() > 1e-4 and np.allclose(dW[0], W.grad, **EXACT)
+
+
+def test_depth_moves_the_place_where_the_back_signal_keeps_its_size():
+    """1.65, 1.45, 1.32, 1.23 for 4, 8, 16, 32 layers; and chi at the fixed point of 1.15, by sampling."""
+    for depth, wanted in ((4, 1.65), (8, 1.45), (16, 1.32), (32, 1.23)):
+        products = []
+        for sigma in (wanted - 0.02, wanted + 0.02):
+            growth, _ = measures.signal_map([sigma], depth)
+            products.append(growth[0, -1])
+        assert products[0] < 1 < products[1]
+    q, _ = recursion(1.15, 300)
+    u = np.random.default_rng(12).standard_normal(1_000_000)
+    assert np.isclose(1.15**2 * np.mean((1 - np.tanh(np.sqrt(q[-1]) * u) ** 2) ** 2), 1.02, atol=0.01)
 
 
 def two_layer_net(W, V, b=None, seed=0):

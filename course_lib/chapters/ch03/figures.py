@@ -28,6 +28,7 @@ def map_of_scales(sigmas, depths, accuracy):
     levels = np.arange(-3, 3.1, 0.5)
     colour = panel.contourf(across, layers, np.log10(growth.T) / 2, levels, cmap=FADING, extend="both")
     panel.contour(across, layers, alike.T, [0.037], colors=INK, linestyles="--", linewidths=1.6)
+    panel.contour(across, layers, growth.T, [1], colors=INK, linestyles=":", linewidths=1.6)
     panel.axvline(1, color=INK, lw=1.6)
     panel.text(1.02, 3.15, "χ = 1", color=INK, va="bottom")
     panel.text(2.55, 21, "likeness\nforgotten", color=INK, ha="center", fontsize=10)
