@@ -1,4 +1,4 @@
-"""What trains the nets of chapter 9: many at once, stacked along the channels; layers and measures are the chapter's."""
+"""What chapter 9 trains: small convolutional nets, five seeds at once, and the norms and measures that it shows."""
 
 from functools import cache
 
@@ -8,26 +8,51 @@ from torch.nn import functional as F
 
 from ... import data
 
-CHANNELS, LAYERS, BATCH, STEPS, SEEDS = 16, 3, 32, 140, range(5)
+CHANNELS, LAYERS, BATCH, EPS = 16, 3, 32, 1e-5
+HEADS = {"pooled": ((1, 2, 2), 1), "flat, 2 x 2": ((1, 2, 2), 4), "flat, 4 x 4": ((1, 2, 1), 16)}
 
 
 @cache
 def halves():
-    """The digits (8 x 8, channels first) in two halves: 896 images to train, 896 to test, as torch tensors."""
+    """The digits (8 x 8, channels first) in two halves: x_train, y_train, x_test, y_test, 896 images each, in torch."""
     digits = data.digits()
     x = torch.tensor(np.concatenate([digits.x_train, digits.x_test])).reshape(-1, 1, 8, 8)
     y = torch.tensor(np.concatenate([digits.y_train, digits.y_test]))
     return x[:896], y[:896], x[896:1792], y[896:1792]
 
 
+# The norms: x is (N, C, H, W), and k maps share a mean and a variance
+
+
+def over_channels(x, k):
+    """Group norm: k neighbouring channels of one sample."""
+    return F.group_norm(x, x.shape[1] // k, eps=EPS)
+
+
+def over_samples(x, k):
+    """Batch norm over ghost batches: k neighbouring samples of one channel."""
+    return over_channels(x.transpose(0, 1), k).transpose(0, 1).contiguous()
+
+
+def ghost_statistics(x, k):
+    """Mean and variance of each channel, averaged over the ghost batches."""
+    ghosts = x.unflatten(0, (-1, k))
+    var, mu = torch.var_mean(ghosts, (1, 3, 4), correction=0, keepdim=True)
+    return mu.mean(0), var.mean(0)
+
+
+# The nets
+
+
 class Nets:
     """E convolutional nets as one: their channels are stacked, and `groups=E` keeps them apart.
 
-    Three convolutions 3 x 3 of 16 channels on maps of 8, 4 and 2 pixels a side,
-    each followed by a norm, gamma and beta, and a ReLU; then a linear head.
+    Three convolutions 3 x 3 of 16 channels, each followed by a norm, gamma and
+    beta, and a ReLU; then a linear head.
 
     Args:
-        head: "pooled", which reads the mean of each map, or "flat", which reads every position.
+        head: "pooled", which reads the mean of each last map (2 x 2), or "flat, 2 x 2" and "flat, 4 x 4", which read
+            every position of it.
         seeds: E numbers, for the weights.
     """
 
@@ -39,7 +64,7 @@ class Nets:
             weight = [torch.randn(CHANNELS, fan_in, 3, 3, generator=g) * (2 / (9 * fan_in)) ** 0.5 for g in draws]
             self.parameters += [torch.cat(weight), torch.ones(self.runs * CHANNELS), torch.zeros(self.runs * CHANNELS)]
             fan_in = CHANNELS
-        features = CHANNELS if head == "pooled" else 4 * CHANNELS
+        features = CHANNELS * HEADS[head][1]
         weight = [torch.randn(features, 10, generator=g) / features**0.5 for g in draws]
         self.parameters += [torch.stack(weight), torch.zeros(self.runs, 1, 10)]
         for parameter in self.parameters:
@@ -51,7 +76,7 @@ class Nets:
         norms: three functions x -> x_hat, of (N, E * 16, H, W), one for each layer.
         """
         x = x.expand(-1, self.runs, -1, -1)
-        for k, (norm, stride) in enumerate(zip(norms, (1, 2, 2), strict=True)):
+        for k, (norm, stride) in enumerate(zip(norms, HEADS[self.head][0], strict=True)):
             weight, gamma, beta = self.parameters[3 * k : 3 * k + 3]
             x = norm(F.conv2d(x, weight, stride=stride, padding=1, groups=self.runs))
             x = F.relu(torch.addcmul(beta[:, None, None], gamma[:, None, None], x))
@@ -64,7 +89,7 @@ class Nets:
         return torch.baddbmm(bias, self.features(x, norms), weight)
 
 
-def train(norm, head, rate, *, seeds=SEEDS, steps=STEPS):
+def train(norm, head, rate, *, seeds=range(5), steps=140):
     """Nets trained by SGD with momentum 0.9 and a rate that falls to 0 (half a cosine), 32 images a step.
 
     Args:
@@ -96,3 +121,27 @@ def _order(seed, count, steps):
     rng = np.random.default_rng(seed)
     epochs = -(-steps * BATCH // count)
     return np.concatenate([rng.permutation(count) for _ in range(epochs)])[: steps * BATCH].reshape(steps, BATCH)
+
+
+# The measures
+
+
+@torch.no_grad()
+def stored(nets, k):
+    """Evaluation as with running statistics: three functions x -> x_hat with numbers from 512 training images."""
+    kept = []
+
+    def watch(x):
+        mu, var = ghost_statistics(x, k)
+        kept.append(lambda x: (x - mu) * torch.rsqrt(var + EPS))
+        return over_samples(x, k)
+
+    nets.features(halves()[0][:512], [watch] * LAYERS)
+    return kept
+
+
+@torch.no_grad()
+def errors(nets, norms, *, on="test"):
+    """Wrong answers in percent, (E,)."""
+    x, y = halves()[2:] if on == "test" else halves()[:2]
+    return 100 * (nets(x, norms).argmax(-1) != y).float().mean(1).numpy()
