@@ -140,7 +140,7 @@ def _ghost_law(args, outputs):
     },
 )
 def ghost_batch_norm(x, size, eps):
-    """x_hat of batch norm with statistics over each `size` neighbouring samples.
+    """x_hat of batch norm with statistics over `size` neighbouring samples.
 
     x is (N, C, H, W), floating, x_hat has its shape; size divides N.
     """

@@ -19,10 +19,9 @@ def error_against_size(panels, sizes):
     plt.close(fig)
     for panel, (title, arms) in zip(grid, panels.items(), strict=True):
         places = np.arange(len(sizes[title]))
-        for (label, color, style) in (("group norm", COLORS[1], "--"), ("no norm", COLORS[4], ":")):
-            level = np.median(arms[label])
-            panel.axhspan(arms[label].min(), arms[label].max(), color=color, alpha=0.15 if style == "--" else 0, lw=0)
-            panel.axhline(level, color=color, ls=style, label=label)
+        panel.axhspan(arms["group norm"].min(), arms["group norm"].max(), color=COLORS[1], alpha=0.2, lw=0)
+        panel.axhline(np.median(arms["group norm"]), color=COLORS[1], lw=3.5, alpha=0.7, label="group norm")
+        panel.axhline(np.median(arms["no norm"]), color=INK, lw=1.4, ls=(0, (2, 2)), label="no norm")
         _medians(panel, places, arms["batch norm"], COLORS[0], "-o", "batch norm")
         panel.set(title=title, yscale="log", ylim=(0.9, 100), xlabel="samples per statistic")
         panel.set_xticks(places, [f"{size}" for size in sizes[title]])
@@ -74,8 +73,9 @@ def groups_of_entries(groups):
     plt.close(fig)
     for panel, (title, group) in zip(panels, groups.items(), strict=True):
         for row, column in np.ndindex(group.shape):
-            panel.add_patch(plt.Rectangle((column, row), 0.92, 0.92, color=COLORS[group[row, column]], alpha=0.75, lw=0))
-            panel.text(column + 0.46, row + 0.48, f"{group[row, column]}", ha="center", va="center", fontsize=10)
+            g = group[row, column]
+            panel.add_patch(plt.Rectangle((column, row), 0.92, 0.92, color=COLORS[g], alpha=0.75, lw=0))
+            panel.text(column + 0.46, row + 0.48, f"{g}", ha="center", va="center", fontsize=10)
         panel.set(title=title, aspect="equal", xlim=(0, group.shape[1]), ylim=(group.shape[0], 0),
                   xlabel="channel", ylabel="row of the image")
         panel.set_xticks(np.arange(group.shape[1]) + 0.46, range(group.shape[1]))

@@ -111,8 +111,9 @@ def train(norm, head, rate, *, seeds=range(5), steps=140):
         gradients = torch.autograd.grad(loss, nets.parameters)
         falling = 0.5 * (1 + np.cos(np.pi * step / steps))
         with torch.no_grad():
-            for p, v, gradient in zip(nets.parameters, velocity, gradients, strict=True):
-                p -= falling * rate * v.mul_(0.9).add_(gradient)
+            torch._foreach_mul_(velocity, 0.9)
+            torch._foreach_add_(velocity, gradients)
+            torch._foreach_add_(nets.parameters, velocity, alpha=-rate * falling)
     return nets
 
 
