@@ -23,7 +23,7 @@ def error_against_size(panels, sizes):
         panel.axhline(np.median(arms["group norm"]), color=COLORS[1], lw=3.5, alpha=0.7, label="group norm")
         panel.axhline(np.median(arms["no norm"]), color=INK, lw=1.4, ls=(0, (2, 2)), label="no norm")
         _medians(panel, places, arms["batch norm"], COLORS[0], "-o", "batch norm")
-        panel.set(title=title, yscale="log", ylim=(0.9, 100), xlabel="samples per statistic")
+        panel.set(title=f"head: {title}", yscale="log", ylim=(0.9, 100), xlabel="samples per statistic")
         panel.set_xticks(places, [f"{size}" for size in sizes[title]])
         panel.set_yticks(TICKS, [f"{v}" for v in TICKS])
         panel.minorticks_off()

@@ -129,7 +129,7 @@ def _order(seed, count, steps):
 
 @torch.no_grad()
 def stored(nets, k):
-    """Evaluation as with running statistics: three functions x -> x_hat with numbers from 512 training images."""
+    """Evaluation with stored statistics: a function x -> x_hat for each layer."""
     kept = []
 
     def watch(x):
