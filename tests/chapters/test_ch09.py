@@ -142,7 +142,7 @@ def test_reshape_of_channels_last_cuts_rows_of_the_image():
     assert set(upper) == set(index[0, :2].ravel()) and set(lower) == set(index[0, 2:].ravel())
 
 
-# What the mean takes away
+# Mean and scale of one map
 
 
 @pytest.mark.parametrize("k", [1, 2, 4, 8])
@@ -157,7 +157,7 @@ def test_stored_means_leave_the_maps_wider(k):
     """Equation (9.6): the spread of the maps' means with stored numbers over that with those of the ghost batch."""
     rng = np.random.default_rng(10)
     x = torch.tensor(rng.normal(0, 1, (4096, 3, 1, 1)) + 0.5 * rng.standard_normal((4096, 3, 2, 2)))
-    mu, var = measures.ghost_statistics(x, k)
+    mu, var = (v.mean(0) for v in measures.ghost_statistics(x, k, k))
     stored = ((x - mu) / (var + 1e-5).sqrt()).mean((2, 3)).std(0)
     own = ((x.unflatten(0, (-1, k)) - x.unflatten(0, (-1, k)).mean((1, 3, 4), keepdim=True)).flatten(0, 1)
            / (var + 1e-5).sqrt()).mean((2, 3)).std(0)
@@ -179,7 +179,57 @@ def test_invariance(groups):
     assert np.abs(plain(channel, groups) - plain(x, groups)).max() > 0.1
 
 
+@pytest.mark.parametrize(("k_mean", "k_var"), [(1, 1), (1, 4), (4, 1), (2, 2), (4, 4)])
+def test_mean_and_variance_apart(k_mean, k_var):
+    """Of equal sizes it is ghost batch norm; else the mean is of k_mean samples, and the scale of k_var of them."""
+    x = torch.tensor(batch(12)[0])
+    y = measures.apart(x, k_mean, k_var)
+    if k_mean == k_var:
+        assert torch.allclose(y, measures.over_samples(x, k_mean), **EXACT)
+    for n in range(4):
+        near = x[n // k_mean * k_mean :][:k_mean].mean((0, 2, 3))
+        if k_var == 1:
+            scale = x[n].var((1, 2), correction=0)
+        else:  # of what is left when each image, or each ghost, has lost its mean
+            left = x - x.mean((2, 3), keepdim=True) if k_mean == 1 else x - measures.over_neighbours(x, k_mean)
+            scale = (left[n // k_var * k_var :][:k_var] ** 2).mean((0, 2, 3))
+        right = (x[n] - near[:, None, None]) / (scale + 1e-5).sqrt()[:, None, None]
+        assert torch.allclose(y[n], right, **EXACT)
+
+
 # The nets
+
+
+def plain_logits(parameters, x, head, k):
+    """One net with group norm, written out: the convolutions by torch, everything else by its formula."""
+    kind, side = head.split(", ")[0], int(head[-1]) if "," in head else 2
+    strides = (1, 2, 2) if side == 2 else (1, 2, 1)
+    for layer, stride in enumerate(strides):
+        weight, gamma, beta = parameters[3 * layer : 3 * layer + 3]
+        x = torch.nn.functional.conv2d(x, weight, stride=stride, padding=1)
+        rows = x.reshape(len(x), 16 // k, -1)
+        rows = (rows - rows.mean(2, keepdim=True)) / (rows.var(2, keepdim=True, correction=0) + 1e-5).sqrt()
+        x = (gamma[:, None, None] * rows.reshape(x.shape) + beta[:, None, None]).clamp(min=0)
+    assert x.shape[2:] == (side, side)
+    features = x.sum((2, 3)) / side**2 if kind == "pooled" else x.reshape(len(x), -1)
+    weight, bias = parameters[9:]
+    return features @ weight[0] + bias[0, 0]
+
+
+@pytest.mark.parametrize("head", measures.HEADS)
+def test_nets_against_a_plain_net(head):
+    """The logits, and one step of the training, of a net that is written out and not stacked."""
+    norm = partial(measures.over_channels, k=4)
+    nets = measures.Nets(head, [3])
+    x, y, *_ = measures.halves()
+    parameters = [p.detach().clone().requires_grad_() for p in nets.parameters]
+    assert torch.allclose(nets(x[:40], [norm] * 3)[0], plain_logits(parameters, x[:40], head, 4), atol=1e-4)
+    drawn = measures._order(3, 896, 1)[0]
+    loss = torch.nn.functional.cross_entropy(plain_logits(parameters, x[drawn], head, 4), y[drawn])
+    gradients = torch.autograd.grad(loss, parameters)
+    trained = measures.train(norm, head, 0.1, seeds=[3], steps=1)
+    for before, gradient, after in zip(parameters, gradients, trained.parameters, strict=True):
+        assert torch.allclose(before - 0.1 * gradient, after, atol=1e-5)
 
 
 def test_halves_are_disjoint():
@@ -205,12 +255,12 @@ def test_every_image_is_seen_once_before_one_comes_again():
 
 def test_stored_statistics_are_those_of_the_ghosts():
     x = torch.randn(8, 3, 2, 2, dtype=torch.float64)
-    mu, var = measures.ghost_statistics(x, 4)
+    mu, var = (v.mean(0) for v in measures.ghost_statistics(x, 4, 4))
     parts = [x[:4], x[4:]]
     assert torch.allclose(mu.flatten(), sum(part.mean((0, 2, 3)) for part in parts) / 2)
     assert torch.allclose(var.flatten(), sum(part.var((0, 2, 3), correction=0) for part in parts) / 2)
     nets = measures.train(partial(measures.over_samples, k=4), "pooled", 0.1, seeds=[0], steps=2)
-    first = measures.stored(nets, 4)[0]
+    first = measures.stored(nets, 4, 4)[0]
     z = torch.nn.functional.conv2d(measures.halves()[0][:512], nets.parameters[0], padding=1)
     assert torch.allclose(first(z).mean((0, 2, 3)), torch.zeros(16), atol=1e-4)  # the mean of means is the mean
 

@@ -56,6 +56,9 @@ def _dx_law(args, outputs):
         "gamma is still outside the means: it differs from channel to channel of a group": {
             "dx_hat = (gamma[:, None, None] * dy).reshape(x_hat.shape)": "dx_hat = dy.reshape(x_hat.shape)",
             "return dx.reshape(x.shape)": "return gamma[:, None, None] * dx.reshape(x.shape)"},
+        "what is removed points along x_hat; yours points along x": {"- x_hat * along": "- rows * along"},
+        "gamma is in there twice: once it is in dx_hat, it does not come back at the end": {
+            "return dx.reshape(x.shape)": "return gamma[:, None, None] * dx.reshape(x.shape)"},
         "gamma is missing altogether": {"gamma[:, None, None] * dy": "dy"},
         "the statistics are those of a group, not of each channel: that is the backward pass of instance norm": {
             "rows = x.reshape(len(x), groups, -1)": "rows = x.reshape(len(x), len(gamma), -1)"},
@@ -129,6 +132,7 @@ def _ghost_law(args, outputs):
         "all samples share your statistics: that is batch norm of the whole batch": {"(1, 3, 4)": "(0, 1, 3, 4)"},
         "each sample has statistics of its own: that is instance norm": {"(1, 3, 4)": "(3, 4)"},
         "the channels of a ghost share your statistics; each channel has its own": {"(1, 3, 4)": "(1, 2, 3, 4)"},
+        "the axes count from the new array: (1, 2, 3) are sample, channel and height": {"(1, 3, 4)": "(1, 2, 3)"},
         "one mean for each pixel: positions share statistics as well": {"(1, 3, 4)": "(1,)"},
         "the axis of the ghosts took part in the mean, and that of the samples did not": {"(1, 3, 4)": "(0, 3, 4)"},
         "eps is missing: it is added to the variance, inside the square root": {"var + eps": "var"},

@@ -9,7 +9,8 @@ from torch.nn import functional as F
 from ... import data
 
 CHANNELS, LAYERS, BATCH, EPS = 16, 3, 32, 1e-5
-HEADS = {"pooled": ((1, 2, 2), 1), "flat, 2 x 2": ((1, 2, 2), 4), "flat, 4 x 4": ((1, 2, 1), 16)}
+HEADS = {"pooled": ((1, 2, 2), 1), "pooled, 4 x 4": ((1, 2, 1), 1),
+         "flat, 2 x 2": ((1, 2, 2), 4), "flat, 4 x 4": ((1, 2, 1), 16)}
 
 
 @cache
@@ -34,11 +35,22 @@ def over_samples(x, k):
     return over_channels(x.transpose(0, 1), k).transpose(0, 1).contiguous()
 
 
-def ghost_statistics(x, k):
-    """Mean and variance of each channel, averaged over the ghost batches."""
-    ghosts = x.unflatten(0, (-1, k))
-    var, mu = torch.var_mean(ghosts, (1, 3, 4), correction=0, keepdim=True)
-    return mu.mean(0), var.mean(0)
+def over_neighbours(x, k):
+    """The mean of each channel over k neighbouring samples, for each sample: (N, C, 1, 1)."""
+    mu = x.unflatten(0, (-1, k)).mean((1, 3, 4))
+    return mu.repeat_interleave(k, 0)[..., None, None]
+
+
+def ghost_statistics(x, k_mean, k_var):
+    """Mean over k_mean samples, variance over k_var, for each sample."""
+    var = over_neighbours((x - over_neighbours(x, min(k_mean, k_var))) ** 2, k_var)
+    return over_neighbours(x, k_mean), var
+
+
+def apart(x, k_mean, k_var):
+    """Batch norm whose mean and variance have ghosts of different sizes."""
+    mu, var = ghost_statistics(x, k_mean, k_var)
+    return (x - mu) * torch.rsqrt(var + EPS)
 
 
 # The nets
@@ -51,8 +63,8 @@ class Nets:
     beta, and a ReLU; then a linear head.
 
     Args:
-        head: "pooled", which reads the mean of each last map (2 x 2), or "flat, 2 x 2" and "flat, 4 x 4", which read
-            every position of it.
+        head: "pooled" (maps of 2 x 2) and "pooled, 4 x 4", which read the mean of each last map, or "flat, 2 x 2" and
+            "flat, 4 x 4", which read every position of it.
         seeds: E numbers, for the weights.
     """
 
@@ -80,7 +92,7 @@ class Nets:
             weight, gamma, beta = self.parameters[3 * k : 3 * k + 3]
             x = norm(F.conv2d(x, weight, stride=stride, padding=1, groups=self.runs))
             x = F.relu(torch.addcmul(beta[:, None, None], gamma[:, None, None], x))
-        x = x.mean((2, 3)) if self.head == "pooled" else x
+        x = x.mean((2, 3)) if self.head.startswith("pooled") else x
         return x.reshape(len(x), self.runs, -1).transpose(0, 1)
 
     def __call__(self, x, norms):
@@ -128,14 +140,14 @@ def _order(seed, count, steps):
 
 
 @torch.no_grad()
-def stored(nets, k):
+def stored(nets, k_mean, k_var):
     """Evaluation with stored statistics: a function x -> x_hat for each layer."""
     kept = []
 
     def watch(x):
-        mu, var = ghost_statistics(x, k)
+        mu, var = (v.mean(0) for v in ghost_statistics(x, k_mean, k_var))
         kept.append(lambda x: (x - mu) * torch.rsqrt(var + EPS))
-        return over_samples(x, k)
+        return apart(x, k_mean, k_var)
 
     nets.features(halves()[0][:512], [watch] * LAYERS)
     return kept
