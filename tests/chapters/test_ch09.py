@@ -98,7 +98,7 @@ def test_whole_batch_is_one_ghost():
 
 
 def test_extremes():
-    """Equation (9.4): one group is layer norm over (C, H, W), C groups are instance norm, and not the other way."""
+    """Equation (9.6): one group is layer norm over (C, H, W), C groups are instance norm, and not the other way."""
     x, *_ = batch(5)
     over_all = layer_norm(x, np.ones(x.shape[1:]), np.zeros(x.shape[1:]))[0]
     each_map = instance_norm(x, np.ones(6), np.zeros(6))[0]
@@ -147,14 +147,14 @@ def test_reshape_of_channels_last_cuts_rows_of_the_image():
 
 @pytest.mark.parametrize("k", [1, 2, 4, 8])
 def test_share_that_a_mean_of_k_leaves(k):
-    """Equation (9.5): 1 - 1 / k of the variance, for numbers of any distribution."""
+    """Equation (9.4): 1 - 1 / k of the variance, for numbers of any distribution."""
     a = np.random.default_rng(9).exponential(size=(400_000 // k, k))  # variance 1
     assert abs((a - a.mean(1, keepdims=True)).var() - (1 - 1 / k)) < 0.02  # its standard error is below 0.005
 
 
 @pytest.mark.parametrize("k", [2, 4, 8])
 def test_stored_means_leave_the_maps_wider(k):
-    """Equation (9.6): the spread of the maps' means with stored numbers over that with those of the ghost batch."""
+    """Equation (9.5): the spread of the maps' means with stored numbers over that with those of the ghost batch."""
     rng = np.random.default_rng(10)
     x = torch.tensor(rng.normal(0, 1, (4096, 3, 1, 1)) + 0.5 * rng.standard_normal((4096, 3, 2, 2)))
     mu, var = (v.mean(0) for v in measures.ghost_statistics(x, k, k))
@@ -266,7 +266,7 @@ def test_stored_statistics_are_those_of_the_ghosts():
 
 
 def test_one_sample_and_one_channel_train_alike():
-    """The two middle points of figure 9.6: instance norm in training, and different only at test time."""
+    """The two middle points of figure 9.4: instance norm in training, and different only at test time."""
     nets = [measures.train(partial(norm, k=1), "pooled", 0.05, seeds=[0], steps=3)
             for norm in (measures.over_samples, measures.over_channels)]
     for a, b in zip(*(net.parameters for net in nets), strict=True):

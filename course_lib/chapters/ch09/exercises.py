@@ -156,7 +156,7 @@ def ghost_batch_norm(x, size, eps):
     return x_hat.reshape(x.shape)
 
 
-# 9.4: channels last
+# 9.5: channels last
 
 
 def _last_cases(seed=0):

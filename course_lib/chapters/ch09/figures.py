@@ -111,7 +111,7 @@ def spread_against_size(sizes, ratios):
     fig, panel = plt.subplots(figsize=(WIDTH, 2.9))
     plt.close(fig)
     k = np.geomspace(1.2, 40, 200)
-    panel.plot(k, np.sqrt(k / (k - 1)), color=INK, ls="--", label="(9.6): root of k / (k - 1)")
+    panel.plot(k, np.sqrt(k / (k - 1)), color=INK, ls="--", label="(9.5): root of k / (k - 1)")
     panel.plot(np.repeat(sizes, ratios.shape[1]), ratios.ravel(), "o", color=COLORS[0], ms=5, alpha=0.6, mew=0,
                label="measured, five nets a size")
     panel.set(xscale="log", ylim=(0.9, 2.45), xlabel="samples per statistic, k",
