@@ -22,22 +22,25 @@ def two_answers(image, rows):
         image: (64,), pixels from 0 to 16.
         rows: dict from a title to (company, probabilities): company (n, 64) or None, probabilities (10,).
     """
-    fig = plt.figure(figsize=(WIDTH, 4.6))
+    fig = plt.figure(figsize=(WIDTH, 4.8))
     plt.close(fig)
-    grid = fig.add_gridspec(len(rows), 2, width_ratios=(1.25, 1))
-    for k, (title, (company, p)) in enumerate(rows.items()):
-        strip = grid[k, 0].subgridspec(2, 6, wspace=0.08, hspace=0.08)
-        asked = fig.add_subplot(strip[:, :2])
-        _image(asked, image, COLORS[1])
-        asked.set_title(title, fontsize=10)
-        for j, other in enumerate([] if company is None else company[:8]):
-            _image(fig.add_subplot(strip[j // 4, 2 + j % 4]), other)
-        bars, best = fig.add_subplot(grid[k, 1]), int(np.argmax(p))
+    for part, (title, (company, p)) in zip(fig.subfigures(len(rows), 1), rows.items(), strict=True):
+        part.suptitle(title, fontsize=10, x=0.01, ha="left")
+        grid = part.add_gridspec(2, 7, width_ratios=(1, 1, 1, 1, 1, 1, 6))
+        _image(part.add_subplot(grid[:, :2]), image, COLORS[1])
+        for j in range(8):
+            panel = part.add_subplot(grid[j // 4, 2 + j % 4])
+            if company is None or j >= len(company):
+                panel.set_axis_off()
+            else:
+                _image(panel, company[j])
+        bars, best = part.add_subplot(grid[:, 6]), int(np.argmax(p))
         bars.bar(range(10), p, color=[COLORS[1] if c == best else COLORS[0] for c in range(10)])
-        bars.text(best, p[best] + 0.05, f"{p[best]:.0%}", ha="center", fontsize=10)
-        bars.set(ylim=(0, 1.25), yticks=(0, 1), xticks=range(10))
-        bars.tick_params(length=0)
-    bars.set_xlabel("class")
+        bars.text(best, p[best] + 0.06, f"{p[best]:.0%}", ha="center", fontsize=10)
+        bars.set(ylim=(0, 1.3), yticks=(), xticks=range(10))
+        bars.spines["left"].set_visible(False)
+        bars.tick_params(length=0, labelsize=9)
+    bars.set_xlabel("class", fontsize=10)
     return fig
 
 
@@ -100,7 +103,7 @@ def expected_statistics(panels_of):
     Args:
         panels_of: dict from a title to (xlabel, sizes, curves); curves from a label to an array (K,).
     """
-    fig, panels = plt.subplots(1, len(panels_of), figsize=(WIDTH, 3.3), sharey=True)
+    fig, panels = plt.subplots(1, len(panels_of), figsize=(WIDTH, 3.7))
     plt.close(fig)
     for panel, (title, (xlabel, sizes, curves)) in zip(panels, panels_of.items(), strict=True):
         panel.axhline(1, color=INK, alpha=0.4, lw=1)
@@ -108,8 +111,8 @@ def expected_statistics(panels_of):
             panel.plot(sizes, values, ls=STYLES[k], marker=MARKERS[k], ms=5, color=COLORS[k], label=label)
         _powers_of_two(panel, sizes)
         panel.set(title=title, xlabel=xlabel)
+        panel.legend(loc="upper center", bbox_to_anchor=(0.45, -0.24))
     panels[0].set_ylabel("average / population")
-    fig.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
     return fig
 
 
