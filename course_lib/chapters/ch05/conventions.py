@@ -48,7 +48,7 @@ def flax(batches, momentum=0.99, epsilon=1e-5):
 
 
 def haiku(batches, decay_rate=0.99, eps=1e-5):
-    """Its averages start at 0 and are divided by the weight that they have.  decay_rate has no default: 0.99 is ours."""
+    """Averages from 0, divided by the weight that they have.  decay_rate has no default: 0.99 is ours."""
     hidden_mean, hidden_var = np.zeros((2, batches[0].shape[1]))
     for x in batches:
         hidden_mean = decay_rate * hidden_mean + (1 - decay_rate) * x.mean(axis=AXES)

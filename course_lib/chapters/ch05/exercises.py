@@ -128,9 +128,10 @@ def _start_cases(seed=0):
     },
 )
 def without_start(running_mean, running_var, new_weight, steps):
-    """The average of the batches alone, when running_mean began at 0 and running_var at 1.
+    """The average of the batches alone, without the start at 0 and 1.
 
-    Both are (D,), kept with (5.4) over this many steps; mean and var are (D,).
+    running_mean and running_var are (D,), kept with (5.4) over this many
+    steps; mean and var are (D,).
     """
     left = (1 - new_weight) ** steps
     mean = running_mean / (1 - left)
