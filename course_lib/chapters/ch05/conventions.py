@@ -70,12 +70,13 @@ def onnx(batches, momentum=0.9, epsilon=1e-5):
 
 
 def caffe(batches, moving_average_fraction=0.999, eps=1e-5):
-    """Three blobs: sums in which old batches fade, and how much weight they hold."""
-    blobs = [np.zeros(batches[0].shape[1]), np.zeros(batches[0].shape[1]), 0.0]
+    """Three blobs: two sums in which old batches fade, and their weight."""
+    blobs = [0.0, 0.0, 0.0]
     for x in batches:
         for k, new in enumerate((x.mean(axis=AXES), unbiased(x), 1.0)):
             blobs[k] = moving_average_fraction * blobs[k] + new
-    return {"blobs": blobs}, blobs[0] / blobs[2], blobs[1] / blobs[2], eps
+    mean, var = blobs[0] / blobs[2], blobs[1] / blobs[2]
+    return {"blobs": blobs}, mean, var, eps
 
 
 def cudnn(batches, exponentialAverageFactor=0.1, epsilon=1e-5):

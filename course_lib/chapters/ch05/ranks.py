@@ -13,7 +13,7 @@ from ...nn import SyncBatchNorm
 
 
 def shared_statistics(x):
-    """Mean and biased variance over the rows of x on all ranks; two sums travel."""
+    """Mean and biased variance over the rows of x of all ranks."""
     sums = torch.cat([x.sum(0), x.new_tensor([len(x)])])
     dist.all_reduce(sums)  # each rank gets the sum over all ranks
     mean, n = sums[:-1] / sums[-1], sums[-1]
