@@ -85,7 +85,7 @@ def cudnn(batches, exponentialAverageFactor=0.1, epsilon=1e-5):
     return {"resultRunningMean": mean, "resultRunningVariance": var}, mean, var, epsilon
 
 
-LIBRARIES = {  # how a row is known: run; read (source); reported
-    "PyTorch 2.13": (pytorch, "run here"), "Keras 3": (keras, "read"), "tf_keras 2": (tf_keras, "run before"),
-    "Flax": (flax, "read"), "Haiku": (haiku, "read"), "tinygrad": (tinygrad, "read"), "ONNX": (onnx, "read"),
-    "Caffe": (caffe, "read"), "cuDNN": (cudnn, "reported")}
+LIBRARIES = {  # how a row is known; run before: for book/conventions.md
+    "PyTorch 2.13": (pytorch, "run here"), "Keras 3": (keras, "run before"), "tf_keras 2": (tf_keras, "run before"),
+    "Flax": (flax, "run before"), "Haiku": (haiku, "run before"), "tinygrad": (tinygrad, "read"),
+    "ONNX": (onnx, "read"), "Caffe": (caffe, "read"), "cuDNN": (cudnn, "reported")}

@@ -52,6 +52,8 @@ def _mean_moves_by_momentum(args, outputs):
             "x.size // x.shape[1]": "x.shape[2] * x.shape[3]"},
         "m counts the channels too; each channel has its own N * H * W values": {"x.size // x.shape[1]": "x.size"},
         "the factor is missing: what is kept estimates the population": {" * m / (m - 1)": ""},
+        "the factor came to the standard deviation, so the square squared it: it belongs to the variance": {
+            "* m / (m - 1)": "* (m / (m - 1)) ** 2"},
         "the factor is upside down: the estimate is larger than the biased variance": {
             "* m / (m - 1)": "* (m - 1) / m"},
         "m is known exactly, so it is m / (m - 1), not (m + 1) / m": {"* m / (m - 1)": "* (m + 1) / m"},
@@ -69,7 +71,7 @@ def _mean_moves_by_momentum(args, outputs):
 def mended_update(running_mean, running_var, x, momentum):
     """What torch's BatchNorm2d keeps after a batch: the new mean and variance.
 
-    running_mean and running_var are (C,), x is (N, C, H, W).
+    NumPy arrays: running_mean and running_var are (C,), x is (N, C, H, W).
     """
     m = x.size // x.shape[1]
     mu = x.mean(axis=(0, 2, 3))
@@ -112,6 +114,9 @@ def _start_cases(seed=0):
             "running_mean / (1 - left)": "(running_mean - left) / (1 - left)"},
         "what is left of the start has the weight (1 - w)**t; you took w**t": {
             "(1 - new_weight) ** steps": "new_weight**steps"},
+        "w_t of (5.8) is the weight of one batch; divide by what all batches weigh, 1 - (1 - w)**t": {
+            "running_mean / (1 - left)": "running_mean * new_weight / (1 - left)", "(running_var - left) / (1 - left)":
+            "(running_var - left) * new_weight / (1 - left)"},
         "one step more has passed than you count": {"** steps": "** (steps - 1)"},
         "one step fewer has passed than you count": {"** steps": "** (steps + 1)"},
         "the weights of the past multiply from step to step; they are not a sum": {
@@ -141,6 +146,8 @@ def without_start(running_mean, running_var, new_weight, steps):
 
 def _next_cases(seed=0):
     rng = np.random.default_rng(53 + 100 * seed)
+    yield "2 features to 2", (np.array([[1.0, 2.0], [-3.0, 4.0]]), np.array([0.5, -2.0]), np.array([3.0, 0.5]),
+                              np.array([1.0, 2.0]), np.array([4.0, -1.0]), np.array([0.3, 8.0]), 0.1)
     yield "one feature", (np.array([[2.0]]), np.array([1.0]), np.array([3.0]), np.array([0.5]), np.array([4.0]),
                           np.array([0.3]), 0.1)
     for label, shape, size, eps in [("3 features to 2", (2, 3), 1.0, 1e-5), ("4 to 5, eps matters", (5, 4), 1.0, 0.1),
@@ -174,7 +181,9 @@ def _same_answers(args, outputs):
          "weight is (K, D), and each of its D columns belongs to an input",
          "open the bracket of weight @ (scale * x + shift) + bias"): {
             "weight * scale": "(weight.T * np.resize(scale, len(weight))).T"},
-        "the shift goes through the weights too: weight @ shift": {"weight @ shift": "np.resize(shift, len(bias))"},
+        "this is (5.10), for a batch norm behind the layer; here it stands in front: it scales the inputs": {
+            "weight * scale": "np.diag(scale) @ weight", "bias + weight @ shift": "scale * bias + shift"},
+        "the shift goes through the weights too: weight @ shift": {"bias + weight @ shift": "bias + shift"},
         "the shift is added before the layer, so the weights it meets are the old ones": {
             "weight @ shift": "(weight * scale) @ shift"},
         "the layer's own bias is lost": {"bias + weight @ shift": "weight @ shift"},

@@ -1,5 +1,7 @@
 """Figures of chapter 5: statistics at inference."""
 
+import itertools
+
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import NullFormatter
@@ -44,9 +46,10 @@ def two_answers(image, rows):
     return fig
 
 
-def _band(panel, x, arm, label, k):
+def _band(panel, x, arm, label, k, *, band=True):
     arm = np.asarray(arm)
-    panel.fill_between(x, arm.min(axis=1), arm.max(axis=1), color=COLORS[k], alpha=0.15, lw=0)
+    if band:
+        panel.fill_between(x, arm.min(axis=1), arm.max(axis=1), color=COLORS[k], alpha=0.15, lw=0)
     panel.plot(x, np.median(arm, axis=1), ls=STYLES[k], marker=MARKERS[k], ms=4, color=COLORS[k], label=label)
 
 
@@ -90,7 +93,8 @@ def errors_of_estimates(sizes, errors):
             _band(panel, sizes, np.asarray(arm)[:, :, which], label, k)
         _powers_of_two(panel, sizes)
         panel.set(title=title, yscale="log", xlabel="images in a batch")
-    panels[0].set_ylabel("error, in population std")
+    panels[0].set_ylabel("error, in units of $\\sigma$")
+    panels[1].set_ylabel("relative error")
     panels[0].set_yticks([0.003, 0.01, 0.03, 0.1, 0.3, 1], ["0.3 %", "1 %", "3 %", "10 %", "30 %", "100 %"])
     panels[0].yaxis.set_minor_formatter(NullFormatter())
     fig.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
@@ -105,10 +109,12 @@ def expected_statistics(panels_of):
     """
     fig, panels = plt.subplots(1, len(panels_of), figsize=(WIDTH, 3.7))
     plt.close(fig)
+    ks = itertools.count()  # no colour twice: each curve means something else
     for panel, (title, (xlabel, sizes, curves)) in zip(panels, panels_of.items(), strict=True):
         panel.axhline(1, color=INK, alpha=0.4, lw=1)
-        for k, (label, values) in enumerate(curves.items()):
-            panel.plot(sizes, values, ls=STYLES[k], marker=MARKERS[k], ms=5, color=COLORS[k], label=label)
+        for (label, values), k in zip(curves.items(), ks):
+            panel.plot(sizes, values, ls=STYLES[k % 3], marker=MARKERS[k % 4], ms=5, color=(*COLORS, INK)[k],
+                       label=label)
         _powers_of_two(panel, sizes)
         panel.set(title=title, xlabel=xlabel)
         panel.legend(loc="upper center", bbox_to_anchor=(0.45, -0.24))
@@ -116,17 +122,18 @@ def expected_statistics(panels_of):
     return fig
 
 
-def start_of_averages(step, curves):
+def start_of_averages(step, curves, banded):
     """Test accuracy in evaluation mode against the step, medians and ranges of seeds, log axis of steps.
 
     Args:
         step: (T,).
         curves: dict from a label to an array (T, seeds).
+        banded: labels of the curves whose range is drawn.
     """
     fig, panel = plt.subplots(figsize=(WIDTH, 3.3))
     plt.close(fig)
     for k, (label, arm) in enumerate(curves.items()):
-        _band(panel, step, 100 * np.asarray(arm), label, k)
+        _band(panel, step, 100 * np.asarray(arm), label, k, band=label in banded)
     panel.set(xscale="log", xlabel="training step", ylabel="right in evaluation mode, %", ylim=(0, 102))
     panel.set_xticks([1, 3, 10, 30, 100, 300], [1, 3, 10, 30, 100, 300])
     panel.xaxis.set_minor_formatter(NullFormatter())
