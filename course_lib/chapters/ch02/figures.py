@@ -23,8 +23,7 @@ def descent_paths(paths, steps, curvature):
     loss = (curvature[0, 0] * across**2 + 2 * curvature[0, 1] * across * up + curvature[1, 1] * up**2) / 2
     for panel, (name, path), color in zip(grid.flat, paths.items(), COLORS):
         panel.contour(across, up, loss, levels=np.geomspace(0.003, 30, 9), colors=INK, linewidths=0.7, alpha=0.35)
-        panel.plot(*path.T, "-", color=color, lw=1.2)
-        panel.plot(*path[:400].T, "o", color=color, ms=2.6, mew=0)
+        panel.plot(*path.T, "-", color=color, lw=0.7 if len(path) > 3 else 1.6, alpha=0.8)
         panel.plot(*path[0], "o", color=color, ms=7, mew=0)
         panel.plot(0, 0, "x", color=INK, ms=8, mew=2)
         panel.set(title=f"{name}: {steps[name]:,} step{'s' if steps[name] > 1 else ''}", aspect="equal",
@@ -50,8 +49,7 @@ def whitened_images(rows, shape):
             limit = np.abs(image).max() if place == count - 1 else largest
             panel.imshow(image.reshape(shape), cmap="RdBu_r", vmin=-limit, vmax=limit)
             panel.set(xticks=[], yticks=[])
-            for spine in panel.spines.values():
-                spine.set(visible=True, alpha=0.3)
+            panel.spines[:].set(visible=True, alpha=0.3)
         line[0].set_ylabel(label, rotation=0, ha="right", va="center")
     grid[0, -1].set_title("a column", fontsize=10, loc="center")
     return fig
@@ -127,7 +125,7 @@ def newton_steps(errors, images, counts, shape):
     for (label, error), color, style in zip(errors.items(), COLORS, STYLES):
         panel.semilogy(np.minimum(error, 1e9), style, color=color, label=label)
     panel.axhline(1, color=INK, lw=0.8, ls=":")
-    panel.set(xlabel="steps k", ylabel="farthest variance", ylim=(1e-13, 1e4))
+    panel.set(xlabel="steps k", ylabel="off white", ylim=(1e-13, 1e4))
     panel.legend()
     grid = lower.subplots(*images.shape[:2])
     titles = [f"k = {count}" for count in counts] + ["exact"]
@@ -136,6 +134,7 @@ def newton_steps(errors, images, counts, shape):
             limit = np.abs(image).max()
             cell.imshow(image.reshape(shape), cmap="RdBu_r", vmin=-limit, vmax=limit)
             cell.set(xticks=[], yticks=[])
+            cell.spines[:].set(visible=True, alpha=0.3)
     for cell, title in zip(grid[0], titles, strict=True):
         cell.set_title(title, fontsize=10, loc="center")
     return fig
@@ -188,8 +187,7 @@ def where_it_hurts(numbers, steps, curves, features):
             panel.plot(x, np.median(values, axis=0), style, color=color, label=label)
         panel.set(title=title, xscale="log", ylabel="accuracy", xlabel="steps of gradient descent")
     panels[0].axvline(features, color=INK, lw=0.8, ls=":")
-    panels[0].annotate(f"as many as\nfeatures: {features}", (features, 0.9), (5, 0), textcoords="offset points",
-                       fontsize=9, va="top")
+    panels[0].annotate(f"{features} features", (features, 0.3), (5, 0), textcoords="offset points", fontsize=9)
     panels[0].set_xticks(numbers, [str(number) for number in numbers])
     panels[0].minorticks_off()
     panels[0].set_xlabel("training images")
