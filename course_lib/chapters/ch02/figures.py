@@ -83,7 +83,7 @@ def error_against_gap(gaps, errors):
     fig, panel = plt.subplots(figsize=(WIDTH, 3.0))
     plt.close(fig)
     for (label, error), color, style, marker in zip(errors.items(), COLORS, STYLES, MARKERS):
-        panel.loglog(gaps, error, style, color=color, marker=marker, ms=5, label=label)
+        panel.loglog(gaps, error, ls=style, color=color, marker=marker, ms=5, label=label)
     panel.invert_xaxis()
     panel.set(xlabel="distance of the two eigenvalues", ylabel="relative error of dx")
     panel.legend()
@@ -101,7 +101,7 @@ def cost_against_size(sizes, milliseconds, powers):
     fig, panel = plt.subplots(figsize=(WIDTH, 3.2))
     plt.close(fig)
     for (label, time), color, style, marker in zip(milliseconds.items(), COLORS, STYLES, MARKERS):
-        panel.loglog(sizes, time, style, color=color, marker=marker, ms=5, label=f"{label}: power {powers[label]:.1f}")
+        panel.loglog(sizes, time, ls=style, color=color, marker=marker, ms=5, label=f"{label}: power {powers[label]:.1f}")
     panel.set(xlabel="number of features D", ylabel="milliseconds")
     panel.set_xticks(sizes, [str(size) for size in sizes])
     panel.minorticks_off()
@@ -123,7 +123,7 @@ def newton_steps(errors, images, counts, shape):
     upper, lower = fig.subfigures(2, 1, height_ratios=(1.25, 1))
     panel = upper.subplots()
     for (label, error), color, style in zip(errors.items(), COLORS, STYLES):
-        panel.semilogy(np.minimum(error, 1e9), style, color=color, label=label)
+        panel.semilogy(np.minimum(error, 1e9), ls=style, color=color, label=label)
     panel.axhline(1, color=INK, lw=0.8, ls=":")
     panel.set(xlabel="steps k", ylabel="off white", ylim=(1e-13, 1e4))
     panel.legend()
@@ -156,7 +156,7 @@ def steps_against_rate(sweeps, target, most):
             there = middle <= most
             x = np.asarray(rates)[there]
             panel.fill_between(x, low[there], np.minimum(high[there], most), color=color, alpha=0.15, lw=0)
-            panel.loglog(x, middle[there], style, marker=marker, color=color, ms=4, label=label)
+            panel.loglog(x, middle[there], ls=style, marker=marker, color=color, ms=4, label=label)
         panel.set(title=title, ylim=(7, most))
         panel.set_yticks([10, 20, 50, 100, 200], ["10", "20", "50", "100", "200"])
         panel.set_xticks(rates, [f"{rate:g}" for rate in rates])
@@ -184,7 +184,7 @@ def where_it_hurts(numbers, steps, curves, features):
                                   (panels[2], steps, curves["faint", 500], "faint task, 500 images")]:
         for (label, values), color, style in zip(arms.items(), COLORS, STYLES):
             panel.fill_between(x, values.min(axis=0), values.max(axis=0), color=color, alpha=0.15, lw=0)
-            panel.plot(x, np.median(values, axis=0), style, color=color, label=label)
+            panel.plot(x, np.median(values, axis=0), ls=style, color=color, label=label)
         panel.set(title=title, xscale="log", ylabel="accuracy", xlabel="steps of gradient descent")
     panels[0].axvline(features, color=INK, lw=0.8, ls=":")
     panels[0].annotate(f"{features} features", (features, 0.3), (5, 0), textcoords="offset points", fontsize=9)
@@ -204,9 +204,9 @@ def loss_against_outputs(outputs, losses):
     """
     fig, panel = plt.subplots(figsize=(WIDTH, 3.3))
     plt.close(fig)
-    for (label, values), color, style, marker in zip(losses.items(), COLORS, STYLES, MARKERS):
+    for (label, values), color, style, marker in zip(losses.items(), COLORS, STYLES, MARKERS, strict=True):
         panel.fill_between(outputs, values.min(axis=1), values.max(axis=1), color=color, alpha=0.18, lw=0)
-        panel.loglog(outputs, np.median(values, axis=1), style, marker=marker, color=color, ms=5, label=label)
+        panel.loglog(outputs, np.median(values, axis=1), ls=style, marker=marker, color=color, ms=5, label=label)
     panel.set(xlabel="number of outputs", ylabel="share of the loss left")
     panel.set_xticks(outputs, [str(count) for count in outputs])
     panel.minorticks_off()
