@@ -122,7 +122,7 @@ def _moves_with_the_trace(args, outputs):
     ),
     laws={"doubling cov makes R grow by a factor: sum(dcov * cov) is half of sum(dr * R)": _moves_with_the_trace},
     mistakes={
-        "s is a standard deviation: take the root of the eigenvalues": {"np.sqrt(var)": "var"},
+        "R has the roots of the eigenvalues of cov: it is those that are added, s_i + s_j": {"np.sqrt(var)": "var"},
         ("that is the gradient of the inverse root: its 1 / (s_i s_j) does not belong here",
          "R R = cov has no inverse in it",
          "divide by s_i + s_j alone"): {"/ (s[:, None] + s)": "/ (-s[:, None] * s * (s[:, None] + s))"},
@@ -134,8 +134,6 @@ def _moves_with_the_trace(args, outputs):
         "u and u.T have changed places in the last turn": {"u @ inner @ u.T": "u.T @ inner @ u"},
         "2 * s_i is right on the diagonal only; off it the two differ": {"(s[:, None] + s)": "(2 * s)"},
         "the product rule has two terms: s_i + s_j, not its half": {"(s[:, None] + s)": "((s[:, None] + s) / 2)"},
-        "var_i + var_j is the sum for R -> cov of variances; here the roots are added": {
-            "(s[:, None] + s)": "(var[:, None] + var)"},
         "a small change of cov moves R by less, the larger the variance: divide, do not multiply": {
             "/ (s[:, None] + s)": "* (s[:, None] + s)"},
     },

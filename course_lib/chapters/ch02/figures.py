@@ -101,7 +101,8 @@ def cost_against_size(sizes, milliseconds, powers):
     fig, panel = plt.subplots(figsize=(WIDTH, 3.2))
     plt.close(fig)
     for (label, time), color, style, marker in zip(milliseconds.items(), COLORS, STYLES, MARKERS):
-        panel.loglog(sizes, time, ls=style, color=color, marker=marker, ms=5, label=f"{label}: power {powers[label]:.1f}")
+        label = f"{label}: power {powers[label]:.1f}"
+        panel.loglog(sizes, time, ls=style, color=color, marker=marker, ms=5, label=label)
     panel.set(xlabel="number of features D", ylabel="milliseconds")
     panel.set_xticks(sizes, [str(size) for size in sizes])
     panel.minorticks_off()
