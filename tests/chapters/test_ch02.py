@@ -111,6 +111,18 @@ def test_one_step_on_white_data():
     assert np.allclose(theta, np.linalg.lstsq(one, t, rcond=None)[0], **EXACT)
 
 
+def test_a_linear_model_does_not_see_a_rotation():
+    """Gradient descent from the same function on white data and on the same data turned: the same function again."""
+    x, t, *_ = linear_problem()
+    y, _ = whiten(x)
+    Q = np.linalg.qr(np.random.default_rng(5).standard_normal((3, 3)))[0]
+    w, turned = np.array([1.0, -2.0, 0.5]), Q.T @ np.array([1.0, -2.0, 0.5])
+    for _ in range(4):
+        w = w - 0.3 * y.T @ (y @ w - t) / 30
+        turned = turned - 0.3 * (y @ Q).T @ (y @ Q @ turned - t) / 30
+    assert np.allclose(y @ w, y @ Q @ turned, **EXACT)
+
+
 def test_one_feature_far_from_zero():
     """Exercise 2.1: the fourth power of the mean, and over the square of the spread."""
     for mean, spread in [(5, 1), (50, 1), (2000, 10)]:
@@ -384,13 +396,13 @@ def test_on_white_data_every_step_points_the_same_way():
 
 
 def test_orthogonalized_is_whitened():
-    """Equation (2.15): the polar factor, from the singular value decomposition and from the inverse root."""
+    """Equation (2.15): all singular values become 1, the singular vectors stay; of a vector it is the direction."""
     G = np.random.default_rng(24).standard_normal((3, 5))
     P, _, Q = np.linalg.svd(G, full_matrices=False)
     assert np.allclose(P @ Q, power(G @ G.T, -0.5) @ G, **EXACT)
     g = G[:, :1]
-    assert np.allclose(g / np.linalg.norm(g), np.outer(*[a[:, 0] if k == 0 else a[0] for k, a in enumerate(
-        np.linalg.svd(g, full_matrices=False)[::2])]), **EXACT)  # of a vector: its direction
+    P, _, Q = np.linalg.svd(g, full_matrices=False)
+    assert np.allclose(P @ Q, g / np.linalg.norm(g), **EXACT)
 
 
 def test_muon_in_torch_has_the_numbers_of_the_page():

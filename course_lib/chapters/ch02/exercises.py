@@ -203,6 +203,6 @@ def mended_newton(cov, steps):
     scale = np.linalg.norm(cov)
     Y, P = cov / scale, np.eye(len(cov))
     for _ in range(steps):
-        T = (3 * np.eye(len(cov)) - P @ Y) / 2
-        Y, P = Y @ T, T @ P
+        step = (3 * np.eye(len(cov)) - P @ Y) / 2
+        Y, P = Y @ step, step @ P
     return P / np.sqrt(scale)

@@ -41,7 +41,7 @@ def whitened_images(rows, shape):
         shape: (H, W) of an image.
     """
     count = len(next(iter(rows.values())))
-    fig, grid = plt.subplots(len(rows), count, figsize=(WIDTH, 0.98 * len(rows)))
+    fig, grid = plt.subplots(len(rows), count, figsize=(WIDTH, 0.9 * len(rows)))
     plt.close(fig)
     for line, (label, images) in zip(grid, rows.items(), strict=True):
         largest = np.percentile(np.abs(images[:-1]), 99)
