@@ -19,11 +19,12 @@ def descent_paths(paths, steps, curvature):
     fig, grid = plt.subplots(2, 2, figsize=(WIDTH, 5.0), sharex=True, sharey=True)
     plt.close(fig)
     reach = 1.12 * max(np.abs(path).max() for path in paths.values())
-    across, up = np.meshgrid(*[np.linspace(-reach, reach, 161)] * 2)
+    across, up = np.meshgrid(*[np.linspace(-reach, reach, 81)] * 2)
     loss = (curvature[0, 0] * across**2 + 2 * curvature[0, 1] * across * up + curvature[1, 1] * up**2) / 2
     for panel, (name, path), color in zip(grid.flat, paths.items(), COLORS):
         panel.contour(across, up, loss, levels=np.geomspace(0.003, 30, 9), colors=INK, linewidths=0.7, alpha=0.35)
-        panel.plot(*path.T, "-", color=color, lw=0.7 if len(path) > 3 else 1.6, alpha=0.8)
+        shown = np.unique(np.geomspace(1, len(path), 260).astype(int)) - 1  # early steps all, late ones sparsely
+        panel.plot(*path[shown].T, "-", color=color, lw=0.7 if len(path) > 3 else 1.6, alpha=0.8)
         panel.plot(*path[0], "o", color=color, ms=7, mew=0)
         panel.plot(0, 0, "x", color=INK, ms=8, mew=2)
         panel.set(title=f"{name}: {steps[name]:,} step{'s' if steps[name] > 1 else ''}", aspect="equal",
