@@ -19,11 +19,13 @@ def descent_paths(paths, steps, curvature):
     fig, grid = plt.subplots(2, 2, figsize=(WIDTH, 5.0), sharex=True, sharey=True)
     plt.close(fig)
     reach = 1.12 * max(np.abs(path).max() for path in paths.values())
-    across, up = np.meshgrid(*[np.linspace(-reach, reach, 81)] * 2)
-    loss = (curvature[0, 0] * across**2 + 2 * curvature[0, 1] * across * up + curvature[1, 1] * up**2) / 2
+    angle = np.linspace(0, 2 * np.pi, 41)
+    unit = np.linalg.solve(np.linalg.cholesky(curvature).T, [np.cos(angle), np.sin(angle)])  # where the loss is 1/2
     for panel, (name, path), color in zip(grid.flat, paths.items(), COLORS):
-        panel.contour(across, up, loss, levels=np.geomspace(0.003, 30, 9), colors=INK, linewidths=0.7, alpha=0.35)
-        shown = np.unique(np.geomspace(1, len(path), 260).astype(int)) - 1  # early steps all, late ones sparsely
+        for radius in np.geomspace(0.13, 1.6, 4):
+            panel.plot(*radius * unit, color=INK, lw=0.7, alpha=0.35)
+        pairs = np.unique(np.geomspace(1, len(path), 70).astype(int)) // 2 * 2  # early steps all, late ones sparsely
+        shown = np.minimum(np.stack([pairs, pairs + 1], axis=1).ravel(), len(path) - 1)
         panel.plot(*path[shown].T, "-", color=color, lw=0.7 if len(path) > 3 else 1.6, alpha=0.8)
         panel.plot(*path[0], "o", color=color, ms=7, mew=0)
         panel.plot(0, 0, "x", color=INK, ms=8, mew=2)
@@ -41,19 +43,29 @@ def whitened_images(rows, shape):
         rows: dict from a label to (K, pixels).
         shape: (H, W) of an image.
     """
-    count = len(next(iter(rows.values())))
-    fig, grid = plt.subplots(len(rows), count, figsize=(WIDTH, 0.9 * len(rows)))
+    scaled = []
+    for images in rows.values():
+        limit = np.percentile(np.abs(images[:-1]), 99)
+        scaled.append([*images[:-1] / limit, images[-1] / np.abs(images[-1]).max()])
+    fig, panel = plt.subplots(figsize=(WIDTH, 0.75 * len(rows) + 0.3))
     plt.close(fig)
-    for line, (label, images) in zip(grid, rows.items(), strict=True):
-        largest = np.percentile(np.abs(images[:-1]), 99)
-        for place, (panel, image) in enumerate(zip(line, images, strict=True)):
-            limit = np.abs(image).max() if place == count - 1 else largest
-            panel.imshow(image.reshape(shape), cmap="RdBu_r", vmin=-limit, vmax=limit)
-            panel.set(xticks=[], yticks=[])
-            panel.spines[:].set(visible=True, alpha=0.3)
-        line[0].set_ylabel(label, rotation=0, ha="right", va="center")
-    grid[0, -1].set_title("a column", fontsize=10, loc="center")
+    titles = [""] * (len(scaled[0]) - 1) + ["a column"]
+    _mosaic(panel, np.array(scaled), shape, labels=list(rows), titles=titles)
     return fig
+
+
+def _mosaic(panel, images, shape, labels, titles):
+    """Images (rows, columns, pixels), values from -1 to 1, as one picture with gaps between them."""
+    (height, width), (count, across) = shape, images.shape[:2]
+    full = np.full((count * (height + 1) - 1, across * (width + 1) - 1), np.nan)
+    for k, line in enumerate(images):
+        for j, image in enumerate(line):
+            full[k * (height + 1) :, j * (width + 1) :][:height, :width] = image.reshape(shape)
+    panel.imshow(full, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="none")
+    panel.set_yticks(np.arange(count) * (height + 1) + (height - 1) / 2, labels)
+    panel.set_xticks(np.arange(across) * (width + 1) + (width - 1) / 2, titles)
+    panel.tick_params(length=0, top=False, labeltop=True, bottom=False, labelbottom=False)
+    panel.spines[:].set_visible(False)
 
 
 def tracked_samples(places):
@@ -129,16 +141,9 @@ def newton_steps(errors, images, counts, shape):
     panel.axhline(1, color=INK, lw=0.8, ls=":")
     panel.set(xlabel="steps k", ylabel="off white", ylim=(1e-13, 1e4))
     panel.legend()
-    grid = lower.subplots(*images.shape[:2])
+    scaled = images / np.abs(images).max(axis=2, keepdims=True)
     titles = [f"k = {count}" for count in counts] + ["exact"]
-    for row, line in zip(images, grid, strict=True):
-        for image, cell in zip(row, line, strict=True):
-            limit = np.abs(image).max()
-            cell.imshow(image.reshape(shape), cmap="RdBu_r", vmin=-limit, vmax=limit)
-            cell.set(xticks=[], yticks=[])
-            cell.spines[:].set(visible=True, alpha=0.3)
-    for cell, title in zip(grid[0], titles, strict=True):
-        cell.set_title(title, fontsize=10, loc="center")
+    _mosaic(lower.subplots(), scaled, shape, labels=[""] * len(images), titles=titles)
     return fig
 
 
