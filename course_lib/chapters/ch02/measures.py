@@ -6,7 +6,10 @@ import numpy as np
 
 
 def descend(H, gap, rate, target=1e-6, most=100_000):
-    """Steps until each run's loss is within target of its least; gap: theta - theta*, (runs, D + 1)."""
+    """Steps until each run's loss is within target of its least.
+
+    gap is theta - theta*, (runs, D + 1).
+    """
     steps = np.full(len(gap), np.inf)
     for step in range(1, most + 1):
         gap = gap - rate * (gap @ H)
