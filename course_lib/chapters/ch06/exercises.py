@@ -8,9 +8,9 @@ from ...exercises.engine import exercise
 def _rates_cases(seed=0):
     rng = np.random.default_rng(60 + 100 * seed)
     yield "lr 0.5, decay 0.5, 3 steps", (0.5, 0.5, 3)
-    yield "lr 0.3, decay 0.03, 6 steps", (0.3 + 0.1 * seed, 0.03, 6)
-    yield "lr 0.1, decay 2, 5 steps", (0.1, rng.uniform(1.5, 2.5), 5)
-    yield "lr 1000, decay 0.0001, 4 steps", (rng.uniform(900, 1100), 1e-4, 4)
+    yield "lr near 0.3, decay 0.03, 6 steps", (rng.uniform(0.3, 0.4), 0.03, 6)
+    yield "lr 0.1, decay near 2, 5 steps", (0.1, rng.uniform(1.5, 2.5), 5)
+    yield "lr near 1000, decay 0.0001, 4 steps", (rng.uniform(900, 1100), 1e-4, 4)
 
 
 def _same_path(args, outputs):
