@@ -21,7 +21,7 @@ def growth_by_torch(activation, *, depth=7, width=512, batch=512, skip=False, se
     h = torch.randn(batch, width)
     kept = []
     for _ in range(depth):
-        z = activation(torch.nn.functional.batch_norm(h, None, None, training=True, eps=0.0))
+        z = activation(torch.nn.functional.batch_norm(h, None, None, training=True, eps=1e-12))
         h = z @ torch.randn(width, width) * (2 / width) ** 0.5 + (h if skip else 0)
         h.retain_grad() if h.requires_grad else h.requires_grad_()
         kept.append(h)
@@ -250,8 +250,8 @@ def test_a_step_in_groups_of_the_whole_batch_is_the_step():
 def test_accumulation_is_the_large_batch_but_for_batch_norm(norm, exact):
     """By torch, with modules of its own."""
     torch.manual_seed(0)
-    layer = {"none": torch.nn.Identity, "layer": lambda: torch.nn.LayerNorm(20), "batch": lambda: torch.nn.BatchNorm1d(20)}
-    net = torch.nn.Sequential(torch.nn.Linear(8, 20), layer[norm](), torch.nn.ReLU(), torch.nn.Linear(20, 3)).double()
+    layer = {"none": torch.nn.Identity(), "layer": torch.nn.LayerNorm(20), "batch": torch.nn.BatchNorm1d(20)}[norm]
+    net = torch.nn.Sequential(torch.nn.Linear(8, 20), layer, torch.nn.ReLU(), torch.nn.Linear(20, 3)).double()
     x, y = torch.randn(32, 8, dtype=torch.float64), torch.randint(3, (32,))
 
     def gradient(parts):
@@ -295,7 +295,7 @@ def test_noise_with_one_label_holds_it_in_the_first_sample_only():
     assert abs(np.corrcoef(others, labels[:, 0])[0, 1]) < 0.15
 
 
-def test_nobody_is_in_a_recurrent_batch_twice():
-    """The order of every(): each setting for all seeds, then the next."""
+def test_every_setting_meets_every_seed():
+    """Each setting for all seeds, then the next."""
     lr, decay, runs = measures.every((0, 5), [0.1, 0.2], 3)
     assert lr.tolist() == [0.1, 0.1, 0.2, 0.2] and decay.tolist() == [3] * 4 and runs == [0, 5, 0, 5]

@@ -34,7 +34,7 @@ def _same_path(args, outputs):
     outputs=("rates",),
     hints=(
         "take one step of both, with a gradient that you make up: which rate gives the same direction?",
-        "let c be the factor that decay has taken off so far, w[t] = c[t] * u[t]; how long is the gradient at u, by (b)?",
+        "let c be the factor that decay has taken off so far, w[t] = c[t] * u[t]: how long is the gradient at u?",
         "divide the step of w by c[t + 1], and use Proposition 6.1 (b) for the gradient at w = c[t] * u",
     ),
     laws={"on a loss that sees only the direction, both take the same path": _same_path},
@@ -44,7 +44,7 @@ def _same_path(args, outputs):
         ("the gradient at u is shorter than that at w as well",
          "you have divided the step by c, but u is longer than w, so its gradient is smaller by the same factor again",
          "Proposition 6.1 (b): one more factor c[t]"): {"-(2 * t + 1)": "-(t + 1)"},
-        "close: the first rate is not lr, since the first step with decay shortens w as well: divide by c[t + 1], not c[t]": {
+        "close: the first rate is not lr, since the first step shortens w as well: divide by c[t + 1], not c[t]": {
             "-(2 * t + 1)": "-(2 * t)"},
         "close: c[t] * c[t + 1], not c[t + 1] twice": {"-(2 * t + 1)": "-(2 * t + 2)"},
         "one factor for the step and one for the gradient; you have neither the second nor the shift by one": {

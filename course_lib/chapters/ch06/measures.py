@@ -10,7 +10,8 @@ def train_by(step, net, data, *, seeds, lr, steps, until):
 
     Args:
         step: function (net, gradients, lr) -> net, as `training.sgd_step`.
-        net, data, seeds, lr, steps, until: as in `training.train`, with batches of 60, looked at every 4 steps, after 100 every 10.
+        net, data, seeds, lr, steps, until: as in `training.train`, with batches of 60, looked at every 4 steps,
+            after 100 every 10.
     Returns:
         History.
     """
@@ -123,7 +124,8 @@ def train_reader(read, kind, batch, lr, data, seeds, *, steps=150, units=48):
         length = torch.stack([torch.randint(3, 9, (batch,), generator=g) for g in generators])
         leaves = [v.requires_grad_() for v in p.values()]
         logits, _ = read(p, x_train[index], length, kind)
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), y_train[index].flatten(), reduction="sum") / batch
+        labels = y_train[index].flatten()
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels, reduction="sum") / batch
         found = torch.autograd.grad(loss, leaves)
         p = {name: (v - lr * dv).detach() for (name, v), dv in zip(p.items(), found)}
     with torch.no_grad():
