@@ -77,7 +77,9 @@ def quantities(scope):
         found[f"variance of an answer, batch of {m}"] = values
     for way, values in scope["tuned"].items():
         found[f"test error, %, 200 images: {way}"] = values
-    found["dropout's variance shift, test error, %: stored with dropout"] = scope["error_with"](scope["net"], scope["on"])
+    for name in ("on", "off"):
+        stored = scope["error_with"](scope["net"], scope[name])
+        found[f"test error, %, statistics stored with dropout {name}"] = stored
     for name, values in scope["small"].items():
         found[f"test error, %: {name}"] = values
     for name, values in scope["accumulated"].items():
@@ -101,7 +103,7 @@ def processor():
 
 
 def main():
-    first, end = (int(word) for word in (*sys.argv[1:3], 0, 10)[:2]) if len(sys.argv) != 2 else (0, int(sys.argv[1]))
+    first, end = map(int, sys.argv[1:]) if len(sys.argv) == 3 else (0, 10)
     seeds, start = range(first, end), time.process_time()
     scope, failed = run(experiments(TEXT.read_text(encoding="utf8"), seeds))
     found = quantities(scope)

@@ -47,10 +47,10 @@ def balance(norms, angles, predicted, arrived):
     for x, values, there in zip(predicted, angles, arrived):
         panels[1].plot(np.full(len(values), x), values, "o", color=COLORS[0], ms=6, alpha=0.7,
                        mfc=COLORS[0] if there else "none")
-    ticks = [0.02, 0.05, 0.1, 0.2]
+    ticks = [0.005, 0.01, 0.02, 0.05, 0.1, 0.2]
     panels[1].set(xscale="log", yscale="log", xlabel=r"predicted angle $\sqrt{2\eta\lambda}$", ylabel="measured angle")
-    for axis in (panels[1].xaxis, panels[1].yaxis):
-        axis.set_ticks(ticks, [f"{v:g}" for v in ticks])
+    for axis, first in ((panels[1].xaxis, 3), (panels[1].yaxis, 0)):
+        axis.set_ticks(ticks[first:], [f"{v:g}" for v in ticks[first:]])
         axis.set_minor_formatter("")
     return fig
 
