@@ -50,6 +50,7 @@ def run(cells):
                 exec(compile(ast.Module([statement], []), f"cell {number}", "exec"), scope)
             except AssertionError:
                 failed.append(ast.unparse(statement))
+                print("does not hold:", failed[-1])
     return scope, failed
 
 
@@ -77,6 +78,8 @@ def quantities(scope):
         found[f"variance of an answer, batch of {m}"] = values
     for way, values in scope["tuned"].items():
         found[f"test error, %, 200 images: {way}"] = values
+    for (way, lr), values in scope["errors"].items():
+        found[f"test error, %, 200 images, rate {lr:g}: {way}"] = values
     for name in ("on", "off"):
         stored = scope["error_with"](scope["net"], scope[name])
         found[f"test error, %, statistics stored with dropout {name}"] = stored
