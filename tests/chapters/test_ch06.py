@@ -200,6 +200,16 @@ def test_smoothness_has_the_unit_of_the_weights():
     assert np.isclose(measures.distance([{"weight": a[0]}], [{"weight": b[1]}])[0], np.linalg.norm(a[0] - b[1]))
 
 
+def test_moved_is_a_step_of_descent():
+    batch = next(training.batches(data.digits(), size=60, seeds=(0,), steps=1))
+    net = deep_net()
+    gradients = training.loss_and_gradient(net, *batch)[1]
+    theirs = training.sgd_step(net, gradients, 0.3)
+    for ours, other in zip(measures.moved(net, gradients, 0.3).layers, theirs.layers, strict=True):
+        assert all(np.allclose(ours[name], other[name], atol=1e-6) for name in other)
+    assert measures.moved(net, gradients[:1], 0.3).layers[1]["weight"] is net.layers[1]["weight"]
+
+
 def test_train_by_is_train_with_another_step():
     digits, net = data.digits(), deep_net((0, 1))
     ours = measures.train_by(training.sgd_step, net, digits, seeds=(0, 1), lr=0.5, steps=20, until=2)
@@ -241,9 +251,11 @@ def test_a_step_in_groups_of_the_whole_batch_is_the_step():
     assert (measures.distance(merged, whole) < 1e-6).all()
     small, x, labels = measures.groups(net, 8, *batch)
     assert x.shape == (16, 8, 64)
-    alone = training.loss_and_gradient(measures.one(net, 1), batch[0][1:, 8:16], batch[1][1:, 8:16])[1]
+    alone = training.loss_and_gradient(measures.one(net, 1), batch[0][1:, 16:24], batch[1][1:, 16:24])[1]
     of_group = training.loss_and_gradient(small, x, labels)[1]
-    assert np.allclose(of_group[0]["weight"][9], alone[0]["weight"][0], atol=1e-6)
+    assert np.allclose(of_group[0]["weight"][10], alone[0]["weight"][0], atol=1e-6)
+    merged = measures.merge(of_group, 2)[0]["weight"][1]
+    assert np.allclose(merged, of_group[0]["weight"][8:].mean(axis=0), atol=1e-6)
 
 
 @pytest.mark.parametrize("norm, exact", [("none", True), ("layer", True), ("batch", False)])
