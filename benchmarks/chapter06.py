@@ -80,9 +80,7 @@ def quantities(scope):
         found[f"test error, %, 200 images: {way}"] = values
     for (way, lr), values in scope["errors"].items():
         found[f"test error, %, 200 images, rate {lr:g}: {way}"] = values
-    for name in ("on", "off"):
-        stored = scope["error_with"](scope["net"], scope[name])
-        found[f"test error, %, statistics stored with dropout {name}"] = stored
+    found.update(scope["stored"])
     for name, values in scope["small"].items():
         found[f"test error, %: {name}"] = values
     for name, values in scope["accumulated"].items():
@@ -119,7 +117,7 @@ def main():
           f"{time.process_time() - start:.0f} s; Python {platform.python_version()}, NumPy {np.__version__}, "
           f"torch {torch.__version__}\n")
     for name, values in found.items():
-        low, middle, high = np.quantile(values, (0, 0.5, 1), method="lower")
+        low, middle, high = np.quantile(values, (0, 0.5, 1), method="nearest")
         print(f"{name:76} {middle:10.4g}  ({low:.4g} to {high:.4g})")
     print("\nEvery assert of the chapter holds." if not failed else "\nThese asserts of the chapter do not hold:")
     print("\n".join(failed))
