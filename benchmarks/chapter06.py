@@ -1,10 +1,11 @@
 """Chapter 6 again, over other and more seeds: every experiment, every assert, and a table.
 
-    OMP_NUM_THREADS=1 python benchmarks/chapter06.py [first seed] [after the last]      (0 10 by default)
+    OMP_NUM_THREADS=1 python benchmarks/chapter06.py            ten seeds; writes chapter06.csv and chapter06.txt
+    OMP_NUM_THREADS=1 python benchmarks/chapter06.py 10 20      these seeds; prints only
 
 Nothing is written twice: this runs the cells of the chapter's own text, with another `seeds`, so that its asserts
-are tried on these seeds too.  Then it writes benchmarks/chapter06.csv, one line for each quantity and seed, and
-prints medians and ranges.  It takes some minutes, so it is not part of the tests.
+are tried on these seeds too.  The csv has a line for each quantity and seed, the txt medians and ranges.  It takes
+some minutes, so it is not part of the tests.
 """
 
 import ast
@@ -108,19 +109,22 @@ def main():
     seeds, start = range(first, end), time.process_time()
     scope, failed = run(experiments(TEXT.read_text(encoding="utf8"), seeds))
     found = quantities(scope)
+    lines = [f"Seeds {first} to {end - 1}; median, and least to most. {date.today()}, {processor()}, one thread, "
+             f"{time.process_time() - start:.0f} s;",
+             f"Python {platform.python_version()}, NumPy {np.__version__}, torch {torch.__version__}.", ""]
+    for name, values in found.items():
+        low, middle, high = np.quantile(values, (0, 0.5, 1), method="nearest")
+        lines.append(f"{name:76} {middle:10.4g}  ({low:.4g} to {high:.4g})")
+    lines += ["", "These asserts of the chapter do not hold:" if failed else "Every assert of the chapter holds.", *failed]
+    print("\n".join(lines))
+    if len(sys.argv) == 3:
+        return
+    (ROOT / "benchmarks" / "chapter06.txt").write_text("\n".join([*lines, ""]), encoding="utf8")
     with open(ROOT / "benchmarks" / "chapter06.csv", "w", newline="", encoding="utf8") as file:
-        table = csv.writer(file)
+        table = csv.writer(file, lineterminator="\n")
         table.writerow(["quantity", "seed", "value"])
         table.writerows([name, seed, f"{value:.6g}"] for name, values in found.items()
                         for seed, value in zip(seeds, values, strict=True))
-    print(f"\nSeeds {first} to {end - 1}, {date.today()}, {processor()}, one thread, "
-          f"{time.process_time() - start:.0f} s; Python {platform.python_version()}, NumPy {np.__version__}, "
-          f"torch {torch.__version__}\n")
-    for name, values in found.items():
-        low, middle, high = np.quantile(values, (0, 0.5, 1), method="nearest")
-        print(f"{name:76} {middle:10.4g}  ({low:.4g} to {high:.4g})")
-    print("\nEvery assert of the chapter holds." if not failed else "\nThese asserts of the chapter do not hold:")
-    print("\n".join(failed))
 
 
 if __name__ == "__main__":
