@@ -115,7 +115,7 @@ def main():
     for name, values in found.items():
         low, middle, high = np.quantile(values, (0, 0.5, 1), method="nearest")
         lines.append(f"{name:76} {middle:10.4g}  ({low:.4g} to {high:.4g})")
-    lines += ["", "These asserts of the chapter do not hold:" if failed else "Every assert of the chapter holds.", *failed]
+    lines += ["", "Not held, of the chapter's asserts:" if failed else "Every assert of the chapter holds.", *failed]
     print("\n".join(lines))
     if len(sys.argv) == 3:
         return
