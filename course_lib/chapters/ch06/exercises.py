@@ -100,7 +100,7 @@ def _merged_law(args, outputs):
     hints=(
         "make up two micro-batches of different size, and put them together with np.concatenate",
         "the means of the micro-batches differ too: that is variance within, and variance between",
-        "(4.21), with weights sizes / sizes.sum()",
+        "equation 4.21, with weights sizes / sizes.sum()",
     ),
     laws={"samples with these statistics, put together, have this mean and variance": _merged_law},
     mistakes={
@@ -108,7 +108,7 @@ def _merged_law(args, outputs):
             "sizes / sizes.sum()": "np.ones(len(sizes)) / len(sizes)"},
         ("the variance between the micro-batches is missing",
          "the means differ, and that spread is part of the whole: within plus between",
-         "(4.21), second term"): {" + (share * (mu - mean) ** 2).sum(axis=0)": ""},
+         "equation 4.21, second term"): {" + (share * (mu - mean) ** 2).sum(axis=0)": ""},
         "only the variance between is there; that within the micro-batches is missing": {
             "(share * var).sum(axis=0) + ": ""},
         "between and within add up": {"(share * var).sum(axis=0) + ": "(share * var).sum(axis=0) - "},
@@ -164,7 +164,7 @@ def _masked_law(args, outputs):
     hints=(
         "append one more entry of padding to every sequence: no real entry of y may change",
         "the padding counts as samples with the value 0; which entries are real?",
-        "np.arange(T) < lengths[:, None] is True for real entries; (4.4) over these only",
+        "np.arange(T) < lengths[:, None] is True for real entries; equation 4.4 over these only",
     ),
     laws={"each feature has mean 0 over the real entries, and padding is 0": _masked_law},
     mistakes={
