@@ -1,0 +1,131 @@
+"""Chapter 6 again, over other and more seeds: every experiment, every assert, and a table.
+
+    OMP_NUM_THREADS=1 python benchmarks/chapter06.py            ten seeds; writes chapter06.csv and chapter06.txt
+    OMP_NUM_THREADS=1 python benchmarks/chapter06.py 10 20      these seeds; prints only
+
+Nothing is written twice: this runs the cells of the chapter's own text, with another `seeds`, so that its asserts
+are tried on these seeds too.  The csv has a line for each quantity and seed, the txt medians and ranges.  It takes
+some minutes, so it is not part of the tests.
+"""
+
+import ast
+import csv
+import os
+import platform
+import re
+import sys
+import time
+from datetime import date
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy loads its BLAS
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import matplotlib
+
+matplotlib.use("Agg")
+import numpy as np
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+TEXT = ROOT / "notebooks" / "06_what_batch_norm_does.md"
+CELL = re.compile(r"```\{code-cell\} ipython3\n(?:---\n.*?\n---\n|:tags:[^\n]*\n+)?(.*?)\n```", re.DOTALL)
+NOT_RUN = re.compile(r"^(check|hint|solution|progress|notebook\.show_source)\(|# your code", re.MULTILINE)
+
+
+def experiments(text, seeds):
+    """The chapter's cells in order, with these seeds; without those that are about exercises."""
+    cells = [cell for cell in CELL.findall(text) if not NOT_RUN.search(cell)]
+    there = [cell for cell in cells if "seeds = range(5)" in cell]
+    if len(there) != 1:
+        raise ValueError(f"the chapter sets `seeds = range(5)` in {len(there)} cells, where it should be one")
+    return [cell.replace("seeds = range(5)", f"seeds = {seeds!r}") for cell in cells]
+
+
+def run(cells):
+    """The names that the cells leave behind, and the asserts that did not hold, as text."""
+    scope, failed = {"__name__": "chapter06"}, []
+    for number, cell in enumerate(cells):
+        for statement in ast.parse(cell).body:  # one by one, so that an assert that fails does not hide the next
+            try:
+                exec(compile(ast.Module([statement], []), f"cell {number}", "exec"), scope)
+            except AssertionError:
+                failed.append(ast.unparse(statement))
+                print("does not hold:", failed[-1])
+    return scope, failed
+
+
+def quantities(scope):
+    """{name: one number for each seed}, of what the chapter measured."""
+    found = {}
+    for arm, values in scope["squares"].items():
+        found[f"squared gradient, layer 1 over 30: {arm}"] = values[:, 0] / values[:, -1]
+    for name, values in scope["measured"].items():
+        found[f"growth per layer, width and batch 1024: {name}"] = values
+    for norm, values in scope["alike"].items():
+        found[f"cosine of two digits after 30 layers: {norm}"] = values
+    for start, values in zip(scope["starts"], scope["lengths"][-1], strict=True):
+        found[f"length of the weights after 800 steps, start x {start:g}"] = values
+    for number, values in enumerate(scope["ratio"], start=1):
+        found[f"angle of a step, measured over predicted: setting {number}"] = values
+    for arm, sweep in scope["sweeps"].items():
+        found[f"steps to 95 % at the best rate: {arm}"] = sweep.at_best(arm, 0.95)
+        for lr, steps in zip(sweep.lrs, sweep.steps(arm, 0.95), strict=True):
+            found[f"steps to 95 % at rate {lr:g}: {arm}"] = steps
+    for arm in scope["ranges"]:
+        found[f"range of the loss along the gradient: {arm}"] = np.median(scope["ranges"][arm][3:], axis=0)
+        found[f"change of the gradient for its distance: {arm}"] = np.median(scope["changes"][arm][3:], axis=0)
+    for m, values in zip(scope["sizes"], scope["variance"], strict=True):
+        found[f"variance of an answer, batch of {m}"] = values
+    for way, values in scope["tuned"].items():
+        found[f"test error, %, 200 images: {way}"] = values
+    for (way, lr), values in scope["errors"].items():
+        found[f"test error, %, 200 images, rate {lr:g}: {way}"] = values
+    found.update(scope["stored"])
+    for name, values in scope["small"].items():
+        found[f"test error, %: {name}"] = values
+    for name, values in scope["accumulated"].items():
+        found[f"accumulated against whole gradient: {name}"] = values
+    for size, arms in scope["by_length"].items():
+        for arm, values in arms.items():
+            found[f"test error, %, after 8 rows, {size}: {arm}"] = values[-1]
+    for m, values in scope["others"].items():
+        found[f"share of a change that falls on others, batch of {m}"] = values
+    for norm, values in scope["cheating"].items():
+        found[f"accuracy of those that cannot know: {norm}"] = values
+    return {name: np.asarray(values, dtype=float) for name, values in found.items()}
+
+
+def processor():
+    try:
+        names = re.findall(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        names = []
+    return names[0] if names else platform.machine()
+
+
+def main():
+    first, end = map(int, sys.argv[1:]) if len(sys.argv) == 3 else (0, 10)
+    seeds, start = range(first, end), time.process_time()
+    scope, failed = run(experiments(TEXT.read_text(encoding="utf8"), seeds))
+    found = quantities(scope)
+    lines = [f"Seeds {first} to {end - 1}; median, and least to most. {date.today()}, {processor()}, one thread, "
+             f"{time.process_time() - start:.0f} s;",
+             f"Python {platform.python_version()}, NumPy {np.__version__}, torch {torch.__version__}.", ""]
+    for name, values in found.items():
+        low, middle, high = np.quantile(values, (0, 0.5, 1), method="nearest")
+        lines.append(f"{name:76} {middle:10.4g}  ({low:.4g} to {high:.4g})")
+    lines += ["", "Not held, of the chapter's asserts:" if failed else "Every assert of the chapter holds.", *failed]
+    print("\n".join(lines))
+    if len(sys.argv) == 3:
+        return
+    (ROOT / "benchmarks" / "chapter06.txt").write_text("\n".join([*lines, ""]), encoding="utf8")
+    with open(ROOT / "benchmarks" / "chapter06.csv", "w", newline="", encoding="utf8") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(["quantity", "seed", "value"])
+        table.writerows([name, seed, f"{value:.6g}"] for name, values in found.items()
+                        for seed, value in zip(seeds, values, strict=True))
+
+
+if __name__ == "__main__":
+    main()
