@@ -24,13 +24,13 @@ def invariances(seen, tolerance):
         panel.text(1.05, y, change, va="center")
         for x, (layer, size) in enumerate(outcomes.items()):
             blind = size < tolerance
-            panel.add_patch(Rectangle((4.45 + 1.35 * x, y - 0.42), 1.27, 0.84, lw=0, fc=COLORS[0] if blind else INK,
+            panel.add_patch(Rectangle((4.72 + 1.35 * x, y - 0.42), 1.27, 0.84, lw=0, fc=COLORS[0] if blind else INK,
                                       alpha=0.9 if blind else 0.07))
-            panel.text(5.08 + 1.35 * x, y, "blind" if blind else f"{size:.2f}", ha="center", va="center",
+            panel.text(5.355 + 1.35 * x, y, "blind" if blind else f"{size:.2f}", ha="center", va="center",
                        color="white" if blind else INK, weight="bold" if blind else "normal")
             if y == 0:
-                panel.text(5.08 + 1.35 * x, -0.68, layer.replace(" ", "\n"), ha="center", va="bottom")
-    panel.set(xlim=(0, 9.85), ylim=(len(seen) - 0.5, -1.7))
+                panel.text(5.355 + 1.35 * x, -0.68, layer.replace(" ", "\n"), ha="center", va="bottom")
+    panel.set(xlim=(0, 10.1), ylim=(len(seen) - 0.5, -1.7))
     panel.set_axis_off()
     return fig
 
@@ -56,8 +56,8 @@ def ring_maps(maps, points, labels):
     fig, grid = plt.subplots(2, len(maps) // 2, figsize=(WIDTH, 4.5), sharex=True, sharey=True)
     plt.close(fig)
     for panel, (title, share) in zip(grid.flat, maps.items(), strict=True):
-        panel.imshow(share, extent=(-2.2, 2.2, -2.2, 2.2), origin="lower", cmap="RdBu_r", vmin=-0.3, vmax=1.3,
-                     interpolation="bilinear")
+        panel.imshow(share > 0.5, extent=(-2.2, 2.2, -2.2, 2.2), origin="lower", cmap="RdBu_r", vmin=-0.9, vmax=1.9,
+                     interpolation="nearest")
         for label, marker in ((0, "o"), (1, "s")):
             across, up = points[labels == label].T
             panel.plot(across, up, marker, color=INK, mfc="white" if label else INK, ms=2.6, mew=0.6)
@@ -85,9 +85,9 @@ def project_and_sphere(x):
         across, up = np.meshgrid(np.linspace(0, 2 * np.pi, 25), np.linspace(0, np.pi, 13))
         panel.plot_wireframe(*(np.sqrt(3) * v for v in (np.cos(across) * np.sin(up), np.sin(across) * np.sin(up),
                                                       np.cos(up))), color=INK, alpha=0.13, lw=0.5)
-        ones = np.array([-2.6, 2.6])
+        ones = np.array([-1.9, 1.9])
         panel.plot(ones, ones, ones, ":", color=INK, lw=1.2)
-        panel.text(2.5, 2.5, 2.95, "1", color=INK, fontsize=11, weight="bold")
+        panel.text(2.0, 2.0, 2.15, "1", color=INK, fontsize=11, weight="bold", ha="center")
         if title == "layer norm":
             panel.plot(*circle.T, color=COLORS[0], lw=1.6)
         for start, middle, end in zip(x, d, y, strict=True):
@@ -98,7 +98,7 @@ def project_and_sphere(x):
         panel.set_title(title, loc="center", y=0.97)
         panel.set(xlim=(-2, 2), ylim=(-2, 2), zlim=(-2, 2))
         panel.set_box_aspect((1, 1, 1), zoom=1.45)
-        panel.view_init(elev=18, azim=-62)
+        panel.view_init(elev=20, azim=-18)
         panel.set_axis_off()
     return fig
 
@@ -122,7 +122,7 @@ def steps_against_rate(sweeps, accuracy):
         panel.set_xticks([0.25, 0.5, 1, 2], ["1/4", "1/2", "1", "2"])
         panel.set_yticks([20, 50, 100], ["20", "50", "100"])
         panel.minorticks_off()
-    panels[0].set_ylabel(f"steps to {accuracy:.0%} of test images")
+    panels[0].set_ylabel(f"steps to {100 * accuracy:.0f} % of test images")
     fig.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
     return fig
 

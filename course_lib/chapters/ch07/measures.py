@@ -81,10 +81,16 @@ def ring_batches(seeds, *, steps, size=64):
         yield torch.stack(points), torch.stack(labels)
 
 
-def sequences(generators, samples, shortest, longest, symbols=4):
-    """Random symbols (nets, longest, samples), lengths (nets, samples), and the first symbol, to be named."""
-    drawn = [(rng.integers(symbols, size=(longest, samples)), rng.integers(shortest, longest + 1, samples))
-             for rng in generators]
+def sequences(generators, samples, longest, *, length=None, symbols=4):
+    """Random symbols (nets, longest, samples), lengths (nets, samples), and the first symbol, to be named.
+
+    Most sequences are short and a few long: 2 plus an exponential number of mean 5, at most `longest`.  With `length`
+    all are that long.
+    """
+    drawn = []
+    for rng in generators:
+        s, lengths = rng.integers(symbols, size=(longest, samples)), 2 + rng.exponential(5, samples).astype(int)
+        drawn.append((s, np.minimum(lengths, longest) if length is None else np.full(samples, length)))
     s, lengths = (torch.tensor(np.stack(each)) for each in zip(*drawn))
     return s, lengths, s[:, 0]
 
