@@ -53,7 +53,7 @@ def ring_maps(maps, points, labels):
         maps: dict from a title to an array (K, K) of probabilities of the outer ring, over [-2.2, 2.2] twice.
         points, labels: (N, 2), (N,).
     """
-    fig, grid = plt.subplots(2, len(maps) // 2, figsize=(WIDTH, 4.5), sharex=True, sharey=True)
+    fig, grid = plt.subplots(2, len(maps) // 2, figsize=(WIDTH, 4.05), sharex=True, sharey=True)
     plt.close(fig)
     for panel, (title, share) in zip(grid.flat, maps.items(), strict=True):
         panel.imshow(share > 0.5, extent=(-2.2, 2.2, -2.2, 2.2), origin="lower", cmap="RdBu_r", vmin=-0.9, vmax=1.9,
@@ -73,7 +73,7 @@ def project_and_sphere(x):
     Args:
         x: (N, 3).
     """
-    fig, panels = plt.subplots(1, 2, figsize=(WIDTH, 3.1), subplot_kw={"projection": "3d"})
+    fig, panels = plt.subplots(1, 2, figsize=(WIDTH, 2.75), subplot_kw={"projection": "3d"})
     plt.close(fig)
     d = x - x.mean(axis=1, keepdims=True)
     ends = {"layer norm": d * np.sqrt(3) / np.linalg.norm(d, axis=1, keepdims=True),
@@ -87,7 +87,7 @@ def project_and_sphere(x):
                                                       np.cos(up))), color=INK, alpha=0.13, lw=0.5)
         ones = np.array([-1.9, 1.9])
         panel.plot(ones, ones, ones, ":", color=INK, lw=1.2)
-        panel.text(2.0, 2.0, 2.15, "1", color=INK, fontsize=11, weight="bold", ha="center")
+        panel.text(1.6, 1.6, 2.05, "1", color=INK, fontsize=12, weight="bold", ha="center", zorder=20)
         if title == "layer norm":
             panel.plot(*circle.T, color=COLORS[0], lw=1.6)
         for start, middle, end in zip(x, d, y, strict=True):
