@@ -27,7 +27,7 @@ def invariances(seen, tolerance):
             panel.add_patch(Rectangle((4.72 + 1.35 * x, y - 0.42), 1.27, 0.84, lw=0, fc=COLORS[0] if blind else INK,
                                       alpha=0.9 if blind else 0.07))
             panel.text(5.355 + 1.35 * x, y, "blind" if blind else f"{size:.2f}", ha="center", va="center",
-                       color="white" if blind else INK, weight="bold" if blind else "normal")
+                       color="white" if blind else INK)
             if y == 0:
                 panel.text(5.355 + 1.35 * x, -0.68, layer.replace(" ", "\n"), ha="center", va="bottom")
     panel.set(xlim=(0, 10.1), ylim=(len(seen) - 0.5, -1.7))
@@ -87,7 +87,7 @@ def project_and_sphere(x):
                                                       np.cos(up))), color=INK, alpha=0.13, lw=0.5)
         ones = np.array([-1.9, 1.9])
         panel.plot(ones, ones, ones, ":", color=INK, lw=1.2)
-        panel.text(1.6, 1.6, 2.05, "1", color=INK, fontsize=12, weight="bold", ha="center", zorder=20)
+        panel.text(1.6, 1.6, 2.05, "1", color=INK, fontsize=13, ha="center")
         if title == "layer norm":
             panel.plot(*circle.T, color=COLORS[0], lw=1.6)
         for start, middle, end in zip(x, d, y, strict=True):
