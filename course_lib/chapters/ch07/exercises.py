@@ -232,7 +232,7 @@ def _masked_cases(seed=0):
     hints=(
         "replace the padding of x by other numbers: nothing in y may change",
         "three places need the mask: the count, both sums, and the result",
-        "chapter 4's (4.4), with sums over the real tokens and their number for m",
+        "mean and variance as in chapter 4, but over the real tokens, and their number for m",
     ),
     laws={
         "y is 0 where there is padding": lambda args, outputs: np.all(outputs[0][~args[1]] == 0),
@@ -242,10 +242,10 @@ def _masked_cases(seed=0):
     mistakes={
         ("the sums are divided by the number of all tokens, padding included",
          "how many values went into each sum?",
-         "(4.4) with the number of real tokens for m"): {"count = real.sum()": "count = real.size"},
+         "mean and variance divide by m, the number of real tokens"): {"count = real.sum()": "count = real.size"},
         ("padding enters mean and variance",
          "only the values of real tokens may be added up",
-         "(4.4) with sums over the real tokens"): {
+         "sums over the real tokens, the mask times the value"): {
             "(weight * x).sum(axis=(0, 1)) / count": "x.mean(axis=(0, 1))",
             "(weight * (x - mu) ** 2).sum(axis=(0, 1)) / count": "x.var(axis=(0, 1))"},
         "padding enters the mean": {"(weight * x).sum": "x.sum"},

@@ -27,18 +27,17 @@ def train(nets, forward, norm, batches, lr, look, learned=(0, 2), until=2.0):
     """Plain SGD for all nets at once; look(nets) -> accuracy (nets,)."""
     nets = [[v.clone() for v in layer] for layer in nets]
     moving = [layer[k].requires_grad_() for layer in nets for k in learned]
-    steps, seen = [], []
+    seen = {}
     for step, (u, labels) in enumerate(batches, 1):
         loss = losses(forward(nets, u, norm), labels).sum()
         gradients = torch.autograd.grad(loss, moving, materialize_grads=True)
-        with torch.no_grad():
-            for v, dv in zip(moving, gradients):
-                v -= lr * dv
-            if step % 2 == 0:
-                steps, seen = [*steps, step], [*seen, look(nets).numpy()]
-        if seen and (np.max(seen, axis=0) >= until).all():
+        for v, dv in zip(moving, gradients):
+            v.data -= lr * dv
+        if step % 2 == 0:
+            seen[step] = look(nets).numpy()
+        if seen and (np.max([*seen.values()], axis=0) >= until).all():
             break
-    return History(np.array(steps), {"accuracy": np.array(seen)}, nets)
+    return History(np.array([*seen]), {"accuracy": np.array([*seen.values()])}, nets)
 
 
 def losses(logits, labels):
