@@ -92,6 +92,6 @@ STYLES = {
     "mended_layer_norm": [mended_by_loops, mended_in_torch, mended_from_the_famous_lines],
     "as_rms_net": [rms_net_by_matrix, rms_net_by_transposes, rms_net_by_rows],
     "pixel_layer_norm": [pixel_channels_last, pixel_in_torch, pixel_by_pixel],
-    "masked_batch_norm": [masked_by_rows, masked_by_average, masked_by_nan],
+    "batch_norm_without_padding": [masked_by_rows, masked_by_average, masked_by_nan],
 }
 EQUIVALENT = {}

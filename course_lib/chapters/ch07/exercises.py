@@ -273,7 +273,7 @@ def _masked_cases(seed=0):
             "weight * (x - mu) / np": "weight * x / np"},
     },
 )
-def masked_batch_norm(x, real, eps):
+def batch_norm_without_padding(x, real, eps):
     """Batch norm over the real tokens only; where there is padding, y is 0.
 
     x is (B, T, D); real is (B, T), True for a token and False for padding.
