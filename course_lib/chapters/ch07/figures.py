@@ -162,7 +162,7 @@ def accuracy_by_length(lengths, accuracies, longest):
     panel.text(lengths[0], 0.1, "lengths in training", color=INK, va="center")
     panel.axhline(0.25, color=INK, lw=0.8, ls=":")
     panel.text(lengths[-1], 0.2, "guessing", color=INK, ha="right", va="center")
-    for (arm, values), color, style, marker in zip(accuracies.items(), (COLORS[4], *COLORS[:2]), STYLES, MARKERS,
+    for (arm, values), color, style, marker in zip(accuracies.items(), (COLORS[4], *COLORS[:3]), STYLES, MARKERS,
                                                    strict=False):
         low, middle, high = np.percentile(values, (0, 50, 100), axis=1)
         panel.fill_between(lengths, low, high, color=color, alpha=0.15, lw=0)
@@ -170,7 +170,7 @@ def accuracy_by_length(lengths, accuracies, longest):
     panel.set(xlabel="length of the sequence", ylabel="right answers", xscale="log", ylim=(0, 1.05))
     panel.set_xticks(lengths, [f"{length}" for length in lengths])
     panel.minorticks_off()
-    fig.legend(*panel.get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    fig.legend(*panel.get_legend_handles_labels(), loc="outside upper center", ncols=2)
     return fig
 
 
