@@ -397,9 +397,9 @@ def test_on_white_data_every_step_points_the_same_way():
 
 def test_orthogonalized_is_whitened():
     """Equation (2.15): all singular values become 1, the singular vectors stay; of a vector it is the direction."""
-    G = np.random.default_rng(24).standard_normal((3, 5))
+    G = np.random.default_rng(24).standard_normal((5, 3))
     P, _, Q = np.linalg.svd(G, full_matrices=False)
-    assert np.allclose(P @ Q, power(G @ G.T, -0.5) @ G, **EXACT)
+    assert np.allclose(P @ Q, G @ power(G.T @ G, -0.5), **EXACT)
     g = G[:, :1]
     P, _, Q = np.linalg.svd(g, full_matrices=False)
     assert np.allclose(P @ Q, g / np.linalg.norm(g), **EXACT)
