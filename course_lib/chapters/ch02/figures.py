@@ -19,12 +19,12 @@ def descent_paths(paths, steps, curvature):
     fig, grid = plt.subplots(2, 2, figsize=(WIDTH, 5.0), sharex=True, sharey=True)
     plt.close(fig)
     reach = 1.12 * max(np.abs(path).max() for path in paths.values())
-    angle = np.linspace(0, 2 * np.pi, 41)
+    angle = np.linspace(0, 2 * np.pi, 25)
     unit = np.linalg.solve(np.linalg.cholesky(curvature).T, [np.cos(angle), np.sin(angle)])  # where the loss is 1/2
     for panel, (name, path), color in zip(grid.flat, paths.items(), COLORS):
         for radius in np.geomspace(0.13, 1.6, 4):
             panel.plot(*radius * unit, color=INK, lw=0.7, alpha=0.35)
-        pairs = np.unique(np.geomspace(1, len(path), 70).astype(int)) // 2 * 2  # early steps all, late ones sparsely
+        pairs = np.unique(np.geomspace(1, len(path), 45).astype(int)) // 2 * 2  # early steps all, late ones sparsely
         shown = np.minimum(np.stack([pairs, pairs + 1], axis=1).ravel(), len(path) - 1)
         panel.plot(*path[shown].T, "-", color=color, lw=0.7 if len(path) > 3 else 1.6, alpha=0.8)
         panel.plot(*path[0], "o", color=color, ms=7, mew=0)
