@@ -43,8 +43,9 @@ WIDTHS = '"complete"===document.readyState?I():window.addEventListener("load",I)
 THEBE = re.compile(
     r'\s*<script type="text/x-thebe-config">.*?</script>\s*<script>kernelName = [^<]*</script>', re.DOTALL)
 IMAGE = re.compile(r'<img (?![^>]*loading=)([^>]*?)src="([^"]*_images/[^"]+\.svg)"')
-PATH = re.compile(r' d="[^"]+"')
-DIGITS = re.compile(r"(\d+\.\d\d)\d+")  # a figure's paths need hundredths of a point, not millionths
+PLACE = re.compile(r' (?:d|x|y)="[^"]+"|translate\([^)]+\)')
+DIGITS = re.compile(r"(\d+\.\d\d)\d+")  # a figure's places need hundredths of a point, not millionths
+METADATA = re.compile(r"\s*<metadata>.*?</metadata>", re.DOTALL)  # which program drew a figure
 
 
 def library_version(name):
@@ -234,8 +235,8 @@ def finish(app, exception):
         (out / "notebooks").mkdir(exist_ok=True)
         shutil.copy(notebook, out / "notebooks" / notebook.name)
     for figure in (out / "_images").glob("*.svg"):
-        text = figure.read_text(encoding="utf8")
-        figure.write_text(PATH.sub(lambda path: DIGITS.sub(r"\1", path[0]), text), encoding="utf8")
+        text = METADATA.sub("", figure.read_text(encoding="utf8"), count=1)
+        figure.write_text(PLACE.sub(lambda place: DIGITS.sub(r"\1", place[0]), text), encoding="utf8")
     script = static / "scripts/pydata-sphinx-theme.js"
     script.write_text(without_widths(script.read_text(encoding="utf8")), encoding="utf8")
     pages = {}

@@ -25,7 +25,7 @@ def map_of_scales(sigmas, depths, accuracy):
     across, deepest = np.geomspace(0.62, 3.4, 40), 44
     growth, alike = signal_map(across, deepest)
     layers = np.arange(1, deepest + 1)
-    levels = np.arange(-3, 3.1)
+    levels = np.arange(-3, 3.1, 0.5)
     colour = panel.contourf(across, layers, np.log10(growth.T) / 2, levels, cmap=FADING, extend="both")
     panel.contour(across, layers, alike.T, [0.037], colors=INK, linestyles="--", linewidths=1.6)
     panel.contour(across, layers, growth.T, [1], colors=INK, linestyles=":", linewidths=1.6)
