@@ -68,30 +68,9 @@ def pixel_by_pixel(x, gamma, beta, eps):
     return y
 
 
-def masked_by_rows(x, real, eps):
-    rows = x[real]
-    y = np.zeros_like(x)
-    y[real] = (rows - rows.mean(axis=0)) / np.sqrt(rows.var(axis=0) + eps)
-    return y
-
-
-def masked_by_average(x, real, eps):
-    weights = np.broadcast_to(real[..., None], x.shape).astype(float)
-    mu = np.average(x, axis=(0, 1), weights=weights)
-    var = np.average((x - mu) ** 2, axis=(0, 1), weights=weights)
-    return np.where(real[..., None], (x - mu) / np.sqrt(var + eps), 0)
-
-
-def masked_by_nan(x, real, eps):
-    holes = np.where(real[..., None], x, np.nan)
-    y = (holes - np.nanmean(holes, axis=(0, 1))) / np.sqrt(np.nanvar(holes, axis=(0, 1)) + eps)
-    return np.nan_to_num(y)
-
-
 STYLES = {
     "mended_layer_norm": [mended_by_loops, mended_in_torch, mended_from_the_famous_lines],
     "as_rms_net": [rms_net_by_matrix, rms_net_by_transposes, rms_net_by_rows],
     "pixel_layer_norm": [pixel_channels_last, pixel_in_torch, pixel_by_pixel],
-    "batch_norm_without_padding": [masked_by_rows, masked_by_average, masked_by_nan],
 }
 EQUIVALENT = {}

@@ -147,6 +147,8 @@ def _masked_cases(seed=0):
 
     x = np.array([[[1.0], [3.0], [5.0]], [[7.0], [0.0], [0.0]]])
     yield "lengths 3 and 1, one feature", (x, np.array([3, 1]), 1e-5)
+    x, lengths = padded([3, 5, 2], 2, 1.0, 1.0)
+    yield "real entries that are 0, as behind a ReLU", (np.maximum(x, 0), lengths, 1e-5)
     yield "4 sequences, 2 features", (*padded([2, 5, 3, 1], 2, 2.0, 1.0), 1e-5)
     yield "spread near sqrt(eps)", (*padded([4, 2, 3], 3, 1.0, 0.3), 0.1)
     yield "values around 1000", (*padded([3, 1, 6], 2, 1000.0, 300.0), 1e-5)
@@ -177,6 +179,13 @@ def _masked_law(args, outputs):
         "in y the padding must be 0 again: after the mean is subtracted it is not": {
             "np.where(real[:, :, None], y, 0)": "y"},
         "the last real entry is at lengths[b] - 1, counted from 0": {"< lengths[:, None]": "<= lengths[:, None]"},
+        "a 0 can be a real entry; only lengths tell which are padding": {
+            "x[real].mean(axis=0)": "x.sum(axis=(0, 1)) / (x != 0).sum(axis=(0, 1))",
+            "x[real].var(axis=0)": "np.sum((x != 0) * (x - mu) ** 2, axis=(0, 1)) / (x != 0).sum(axis=(0, 1))",
+            "real[:, :, None]": "x != 0"},
+        "one mean and variance for each feature, over sequences and times; you have them for each time": {
+            "x[real].mean(axis=0)": "np.nanmean(np.where(real[:, :, None], x, np.nan), axis=0)",
+            "x[real].var(axis=0)": "np.nanvar(np.where(real[:, :, None], x, np.nan), axis=0)"},
         "you kept the padding and dropped the sequence": {"< lengths[:, None]": ">= lengths[:, None]"},
         "each feature has statistics of its own": {"x[real].mean(axis=0)": "x[real].mean()",
                                                      "x[real].var(axis=0)": "x[real].var()"},

@@ -155,7 +155,7 @@ def as_rms_net(W, b, gamma, beta, V, c):
 
 def _pixel_cases(seed=0):
     yield "one image, two channels, two pixels", (
-        np.array([[[[1.0, 5.0]], [[3.0, 2.0]]]]), np.array([2.0, 1.0]), np.array([0.0, 1.0]), 1e-5)
+        np.array([[[[1.0, 5.0]], [[3.0, 2.0]]]]), np.array([2.0, -1.0]), np.array([0.5, 3.0]), 1e-5)
     for k, shape, eps, name in [(7, (2, 3, 4, 5), 1e-5, "3 channels"), (8, (3, 5, 2, 4), 0.5, "eps matters")]:
         x = np.moveaxis(_vectors(k + 100 * seed, (shape[0], *shape[2:], shape[1])), -1, 1)
         yield name, (x, *_parameters(k + 100 * seed, shape[1]), eps)
@@ -211,75 +211,3 @@ def pixel_layer_norm(x, gamma, beta, eps):
     var = x.var(axis=1, keepdims=True)
     x_hat = (x - mu) / np.sqrt(var + eps)
     return gamma[:, None, None] * x_hat + beta[:, None, None]
-
-
-def _masked_cases(seed=0):
-    x = np.array([[[1.0], [3.0], [50.0]], [[5.0], [7.0], [9.0]]])
-    yield "one feature, one token of padding", (x, np.array([[True, True, False], [True, True, True]]), 1e-5)
-    for k, lengths, size, eps, name in [(10, (4, 2, 1), 3, 1e-5, "lengths 4, 2 and 1"), (11, (5, 3), 2, 0.5,
-                                        "eps matters"), (12, (2, 5, 5), 4, 1e-5, "values around 1000")]:
-        rng, longest = np.random.default_rng(k + 100 * seed), max(lengths)
-        x = rng.normal(2, 1.5, (len(lengths), longest, size)) + rng.uniform(-3, 3, size)
-        x = 1000 + 100 * x if k == 12 else x
-        real = np.arange(longest) < np.array(lengths)[:, None]
-        x[~real] = 0 if k == 10 else -77.0
-        yield name, (x, real, eps)
-
-
-@exercise(
-    cases=_masked_cases,
-    outputs=("y",),
-    hints=(
-        "replace the padding of x by other numbers: nothing in y may change",
-        "three places need the mask: the count, both sums, and the result",
-        "mean and variance as in chapter 4, but over the real tokens, and their number for m",
-    ),
-    laws={
-        "y is 0 where there is padding": lambda args, outputs: np.all(outputs[0][~args[1]] == 0),
-        "the real tokens of y have mean 0 in each feature": lambda args, outputs: np.allclose(
-            outputs[0][args[1]].mean(axis=0), 0, rtol=0, atol=1e-9),
-    },
-    mistakes={
-        ("the sums are divided by the number of all tokens, padding included",
-         "how many values went into each sum?",
-         "mean and variance divide by m, the number of real tokens"): {"count = real.sum()": "count = real.size"},
-        ("padding enters mean and variance",
-         "only the values of real tokens may be added up",
-         "sums over the real tokens, the mask times the value"): {
-            "(weight * x).sum(axis=(0, 1)) / count": "x.mean(axis=(0, 1))",
-            "(weight * (x - mu) ** 2).sum(axis=(0, 1)) / count": "x.var(axis=(0, 1))"},
-        "padding enters the mean": {"(weight * x).sum": "x.sum"},
-        "padding enters the variance: after subtracting the mean it is not 0 any more": {
-            "(weight * (x - mu) ** 2).sum": "((x - mu) ** 2).sum"},
-        "padding comes out as something else than 0": {"return weight * ": "return "},
-        "each sequence got its own statistics; batch norm shares them over the sequences": {
-            "count = real.sum()": "count = real.sum(axis=1)[:, None, None]",
-            "(weight * x).sum(axis=(0, 1))": "(weight * x).sum(axis=1, keepdims=True)",
-            "(weight * (x - mu) ** 2).sum(axis=(0, 1))": "(weight * (x - mu) ** 2).sum(axis=1, keepdims=True)"},
-        "one mean and one variance for all features; each feature has its own": {
-            "count = real.sum()": "count = real.sum() * x.shape[2]",
-            "(weight * x).sum(axis=(0, 1))": "(weight * x).sum()",
-            "(weight * (x - mu) ** 2).sum(axis=(0, 1))": "(weight * (x - mu) ** 2).sum()"},
-        "that is layer norm: each token by itself": {
-            "count = real.sum()": "count = x.shape[2]",
-            "(weight * x).sum(axis=(0, 1))": "(weight * x).sum(axis=2, keepdims=True)",
-            "(weight * (x - mu) ** 2).sum(axis=(0, 1))": "(weight * (x - mu) ** 2).sum(axis=2, keepdims=True)"},
-        "the variance divides by the number of real tokens, not by one less": {
-            "(weight * (x - mu) ** 2).sum(axis=(0, 1)) / count":
-                "(weight * (x - mu) ** 2).sum(axis=(0, 1)) / (count - 1)"},
-        "eps stands inside the root, added to the variance": {"np.sqrt(var + eps)": "(np.sqrt(var) + eps)"},
-        "eps is missing: it is added to the variance, inside the root": {"var + eps": "var"},
-        "the mean is subtracted in the variance, and must be in x as well": {
-            "weight * (x - mu) / np": "weight * x / np"},
-    },
-)
-def batch_norm_without_padding(x, real, eps):
-    """Batch norm over the real tokens only; where there is padding, y is 0.
-
-    x is (B, T, D); real is (B, T), True for a token and False for padding.
-    """
-    weight = real[:, :, None]
-    count = real.sum()
-    mu = (weight * x).sum(axis=(0, 1)) / count
-    var = (weight * (x - mu) ** 2).sum(axis=(0, 1)) / count
-    return weight * (x - mu) / np.sqrt(var + eps)

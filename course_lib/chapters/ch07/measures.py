@@ -94,7 +94,7 @@ def sequences(generators, samples, longest, *, length=None, symbols=4):
     return s, lengths, s[:, 0]
 
 
-def new_recurrent_nets(seeds, *, symbols=4, units=32, gamma=1.0):
+def new_recurrent_nets(seeds, *, symbols=4, units=32):
     """U, W, gamma, beta, V, c of a recurrent net for each seed; all of them learn."""
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
 
@@ -102,7 +102,7 @@ def new_recurrent_nets(seeds, *, symbols=4, units=32, gamma=1.0):
         return torch.stack([std * torch.randn(n, k, generator=generator) for generator in generators])
 
     row = torch.zeros(len(generators), 1, units)
-    net = [normal(symbols, units, 1.0), normal(units, units, units**-0.5), row + gamma, row.clone(),
+    net = [normal(symbols, units, 1.0), normal(units, units, units**-0.5), row + 1, row.clone(),
            normal(units, symbols, units**-0.5), torch.zeros(len(generators), 1, symbols)]
     return [v.requires_grad_() for v in net]
 
