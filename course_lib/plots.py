@@ -77,3 +77,29 @@ def over_layers(curves, *, ylabel, first=1, log=False):
     panel.set(xlabel="layer", ylabel=ylabel, yscale="log" if log else "linear", xticks=layers)
     fig.legend(*panel.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return fig
+
+
+def median_and_range(panel, x, values, *, color, style="-", marker=None, label=None):
+    """Draw into a panel: the median of the runs as a line, their range as a band.
+
+    Args:
+        x: (K,).
+        values: (K, E), one column for each run.
+    """
+    low, middle, high = np.percentile(values, (0, 50, 100), axis=1)
+    panel.fill_between(x, low, high, color=color, alpha=0.15, lw=0)
+    panel.plot(x, middle, ls=style, marker=marker, color=color, ms=4.5, label=label)
+
+
+def steps_against_rate(panel, rates, steps, *, most, color, style="-", marker=None, label=None):
+    """`median_and_range` of the steps to a target, both axes logarithmic, where more than half of the runs arrive.
+
+    Args:
+        rates: (K,).
+        steps: (K, E), infinite where a run did not arrive.
+        most: the largest number of steps; the band is cut there.
+    """
+    there = np.median(steps, axis=1) <= most
+    median_and_range(panel, np.asarray(rates)[there], np.minimum(steps, most)[there], color=color, style=style,
+                     marker=marker, label=label)
+    panel.set(xscale="log", yscale="log", ylim=(None, most))

@@ -3,6 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
+from ... import plots
 from ...plots import COLORS, INK, STYLES, WIDTH
 
 MARKERS = ["s", "o", "^", "D", "v"]
@@ -159,11 +160,7 @@ def steps_against_rate(sweeps, target, most):
     plt.close(fig)
     for panel, (title, (rates, arms)) in zip(panels, sweeps.items(), strict=True):
         for (label, arm), color, style, marker in zip(arms.items(), COLORS, STYLES, MARKERS):
-            low, middle, high = np.percentile(np.minimum(arm, 10 * most), (0, 50, 100), axis=1)
-            there = middle <= most
-            x = np.asarray(rates)[there]
-            panel.fill_between(x, low[there], np.minimum(high[there], most), color=color, alpha=0.15, lw=0)
-            panel.loglog(x, middle[there], ls=style, marker=marker, color=color, ms=4, label=label)
+            plots.steps_against_rate(panel, rates, arm, most=most, color=color, style=style, marker=marker, label=label)
         panel.set(title=title, ylim=(7, most))
         panel.set_yticks([10, 20, 50, 100, 200], ["10", "20", "50", "100", "200"])
         panel.set_xticks(rates, [f"{rate:g}" for rate in rates])
@@ -190,8 +187,7 @@ def where_it_hurts(numbers, steps, curves, features):
                                   (panels[1], steps, curves["digit", 120], "digit, 120 images"),
                                   (panels[2], steps, curves["faint", 500], "faint task, 500 images")]:
         for (label, values), color, style in zip(arms.items(), COLORS, STYLES):
-            panel.fill_between(x, values.min(axis=0), values.max(axis=0), color=color, alpha=0.15, lw=0)
-            panel.plot(x, np.median(values, axis=0), ls=style, color=color, label=label)
+            plots.median_and_range(panel, x, values.T, color=color, style=style, label=label)
         panel.set(title=title, xscale="log", ylabel="accuracy", xlabel="steps of gradient descent")
     panels[0].axvline(features, color=INK, lw=0.8, ls=":")
     panels[0].annotate(f"{features} features", (features, 0.3), (5, 0), textcoords="offset points", fontsize=9)
@@ -212,9 +208,8 @@ def loss_against_outputs(outputs, losses):
     fig, panel = plt.subplots(figsize=(WIDTH, 3.3))
     plt.close(fig)
     for (label, values), color, style, marker in zip(losses.items(), COLORS, STYLES, MARKERS, strict=True):
-        panel.fill_between(outputs, values.min(axis=1), values.max(axis=1), color=color, alpha=0.18, lw=0)
-        panel.loglog(outputs, np.median(values, axis=1), ls=style, marker=marker, color=color, ms=5, label=label)
-    panel.set(xlabel="number of outputs", ylabel="share of the loss left")
+        plots.median_and_range(panel, outputs, values, color=color, style=style, marker=marker, label=label)
+    panel.set(xscale="log", yscale="log", xlabel="number of outputs", ylabel="share of the loss left")
     panel.set_xticks(outputs, [str(count) for count in outputs])
     panel.minorticks_off()
     fig.legend(*panel.get_legend_handles_labels(), loc="outside upper center", ncols=2)

@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 
+from ... import plots
 from ...plots import COLORS, INK, STYLES, WIDTH
 from .measures import signal_map
 
@@ -68,7 +69,8 @@ def rank_and_loss(steps, ranks, rates, losses):
     plt.close(fig)
     for (name, rank), color, marker, style in zip(ranks.items(), COLORS, MARKERS, STYLES):
         left.plot(np.arange(len(steps)), rank, marker=marker, ls=style, ms=5, color=color, label=name)
-        _range(right, rates, losses[name], color=color, marker=marker, ls=style, ms=5)
+        plots.median_and_range(right, rates, np.nan_to_num(losses[name], nan=1e9), color=color, marker=marker,
+                               style=style)
     left.set_xticks(range(len(steps)), [f"{step}" for step in steps])
     left.set(xlabel="step", ylabel="rank of W")
     right.set(xscale="log", yscale="log", xlabel="learning rate", ylabel="loss after 200 steps", ylim=(0.01, 30))
@@ -189,7 +191,8 @@ def loss_against_rate(rates, losses):
     plt.close(fig)
     for panel, (title, widths) in zip(panels, losses.items()):
         for (n, loss), color, style, marker in zip(widths.items(), COLORS, STYLES, MARKERS):
-            _range(panel, rates, loss, color=color, ls=style, label=f"width {n}")
+            plots.median_and_range(panel, rates, np.nan_to_num(loss, nan=1e9), color=color, style=style,
+                                   label=f"width {n}")
             best = np.median(loss, axis=1).argmin()
             panel.plot(rates[best], np.median(loss[best]), marker, color=color, ms=9, mec=INK)
         panel.set(title=title, xscale="log", yscale="log", ylabel="loss", ylim=(0.03, 2.5))
@@ -202,21 +205,10 @@ def loss_against_rate(rates, losses):
 
 def _steps(panel, rates, steps, top):
     for (label, arm), color, style, marker in zip(steps.items(), COLORS, STYLES, MARKERS):
-        low, middle, high = np.percentile(np.minimum(arm, 10 * top), (0, 50, 100), axis=1)
-        there = middle <= top
-        x = np.asarray(rates)[there]
-        panel.fill_between(x, low[there], np.minimum(high[there], top), color=color, alpha=0.15, lw=0)
-        panel.plot(x, middle[there], marker=marker, ls=style, color=color, ms=5, label=label)
-    panel.set(xscale="log", yscale="log", ylim=(None, top))
+        plots.steps_against_rate(panel, rates, arm, most=top, color=color, style=style, marker=marker, label=label)
     panel.set_xlim(0.8 * min(rates), 1.25 * max(rates))
     _plain(panel.xaxis, rates)
     _plain(panel.yaxis, [tick for tick in (10, 20, 50, 100, 150) if tick <= top])
-
-
-def _range(panel, x, values, *, color, marker=None, ls="-", ms=None, label=None):
-    low, middle, high = np.percentile(np.nan_to_num(values, nan=1e9), (0, 50, 100), axis=1)
-    panel.fill_between(x, low, high, color=color, alpha=0.15, lw=0)
-    panel.plot(x, middle, marker=marker, ls=ls, color=color, ms=ms, label=label)
 
 
 def _plain(axis, ticks):

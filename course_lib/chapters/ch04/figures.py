@@ -3,6 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
+from ... import plots
 from ...plots import COLORS, INK, WIDTH
 
 
@@ -174,12 +175,8 @@ def steps_against_rate(rates, steps):
     plt.close(fig)
     panels, top = grid.flat, 200
     for panel, (title, arms) in zip(panels, steps.items(), strict=True):
-        for (label, arm), color, style in zip(arms.items(), COLORS, ("-s", "--^", "-o"), strict=False):
-            low, middle, high = np.percentile(np.minimum(arm, 10 * top), (0, 50, 100), axis=1)
-            there = middle <= top
-            x = np.asarray(rates)[there]
-            panel.fill_between(x, low[there], high[there], color=color, alpha=0.15, lw=0)
-            panel.loglog(x, middle[there], style, color=color, ms=4, label=label)
+        for (label, arm), color, style, marker in zip(arms.items(), COLORS, ("-", "--", "-"), "s^o", strict=False):
+            plots.steps_against_rate(panel, rates, arm, most=top, color=color, style=style, marker=marker, label=label)
         panel.set(title=title, ylim=(11, top))
         panel.set_xticks([0.125, 0.25, 0.5, 1, 2], ["1/8", "1/4", "1/2", "1", "2"])
         panel.set_yticks([20, 50, 100, 200], ["20", "50", "100", "200"])

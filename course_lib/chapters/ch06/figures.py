@@ -3,6 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
+from ... import plots
 from ...plots import COLORS, INK, STYLES, WIDTH
 
 MARKERS = ["o", "s", "^", "D", "v"]
@@ -95,9 +96,7 @@ def along_the_gradient(steps, ranges, changes):
     plt.close(fig)
     for panel, curves, name in zip(panels, (ranges, changes), ("range of the loss", "change of the gradient")):
         for (label, values), color, style in zip(curves.items(), COLORS, STYLES):
-            low, middle, high = np.quantile(values, (0, 0.5, 1), axis=1)
-            panel.fill_between(steps, low, high, color=color, alpha=0.18, lw=0)
-            panel.plot(steps, middle, ls=style, color=color, label=label)
+            plots.median_and_range(panel, steps, values, color=color, style=style, label=label)
         panel.set(yscale="log", ylabel=name)
     panels[1].set_xlabel("step")
     fig.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=1)
@@ -140,8 +139,7 @@ def errors_by_length(lengths, errors):
     plt.close(fig)
     for panel, (title, arms) in zip(panels, errors.items()):
         for (label, values), color, style, marker in zip(arms.items(), COLORS, STYLES, MARKERS):
-            panel.fill_between(lengths, values.min(axis=1), values.max(axis=1), color=color, alpha=0.2, lw=0)
-            panel.plot(lengths, np.median(values, axis=1), ls=style, marker=marker, color=color, ms=4, label=label)
+            plots.median_and_range(panel, lengths, values, color=color, style=style, marker=marker, label=label)
         panel.set(title=title, xlabel="rows read", xticks=lengths, ylim=(0, 100))
     panels[0].set_ylabel("test error, %")
     fig.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)

@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import Rectangle
 
+from ... import plots
 from ...plots import COLORS, INK, STYLES, WIDTH
 
 MARKERS = ["s", "o", "^", "v"]
@@ -114,10 +115,8 @@ def steps_against_rate(sweeps, accuracy):
     top = 150
     for panel, (title, each) in zip(panels, sweeps.items(), strict=True):
         for arm, color, style, marker in zip(each.histories, (COLORS[4], *COLORS), STYLES, MARKERS):
-            low, middle, high = np.percentile(np.minimum(each.steps(arm, accuracy), 10 * top), (0, 50, 100), axis=1)
-            there, rates = middle <= top, np.array(each.lrs)
-            panel.fill_between(rates[there], low[there], np.minimum(high[there], top), color=color, alpha=0.15, lw=0)
-            panel.loglog(rates[there], middle[there], ls=style, marker=marker, color=color, ms=4.5, label=arm)
+            plots.steps_against_rate(panel, each.lrs, each.steps(arm, accuracy), most=top, color=color, style=style,
+                                     marker=marker, label=arm)
         panel.set(title=title, xlabel="learning rate", ylim=(14, top))
         panel.set_xticks([0.25, 0.5, 1, 2], ["1/4", "1/2", "1", "2"])
         panel.set_yticks([20, 50, 100], ["20", "50", "100"])
@@ -164,9 +163,7 @@ def accuracy_by_length(lengths, accuracies, longest):
     panel.text(lengths[-1], 0.2, "guessing", color=INK, ha="right", va="center")
     for (arm, values), color, style, marker in zip(accuracies.items(), (COLORS[4], *COLORS[:3]), STYLES, MARKERS,
                                                    strict=False):
-        low, middle, high = np.percentile(values, (0, 50, 100), axis=1)
-        panel.fill_between(lengths, low, high, color=color, alpha=0.15, lw=0)
-        panel.plot(lengths, middle, ls=style, marker=marker, color=color, ms=4.5, label=arm)
+        plots.median_and_range(panel, lengths, values, color=color, style=style, marker=marker, label=arm)
     panel.set(xlabel="length of the sequence", ylabel="right answers", xscale="log", ylim=(0, 1.05))
     panel.set_xticks(lengths, [f"{length}" for length in lengths])
     panel.minorticks_off()
