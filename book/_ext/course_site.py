@@ -3,7 +3,7 @@
 - formulas are set at build time (`course_tex`), docstrings become the API page (`course_api`),
   equations, errata, claims and the list of chapters are collected (`course_collect`);
 - Markdown becomes asides, captions, numbers and links (`course_text`), and search finds sections (`course_search`);
-- a changed package runs every notebook again;
+- a changed package runs every notebook again, as many at once as there are cores;
 - the head of a chapter offers Colab, the notebook and the source; the head of a page describes it;
 - nothing is loaded that the page does not use (`course_fonts`, `course_styles`), and a content security policy
   keeps it so.
@@ -29,8 +29,12 @@ import course_styles
 import course_tex
 import course_text
 from docutils import nodes
+from jupyter_cache import get_cache
+from jupyter_cache.executors import load_executor
 from sphinx.errors import ExtensionError
+from sphinx.util import logging
 
+LOGGER = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parents[2]
 UNUSED = ("thebe", "toggle", "sphinx-design", "design-tabs", "comments", "pagename", "search_as_you_type")
 SCRIPT = re.compile(r"<script(?![^>]*\bsrc=)[^>]*>(.*?)</script>", re.DOTALL)
@@ -65,16 +69,34 @@ def package_hash():
     return text.hexdigest()
 
 
+def cache_folder(app, config):
+    cache = Path(config.nb_execution_cache_path or app.outdir / "../.jupyter_cache")
+    return cache if cache.is_absolute() else ROOT / cache
+
+
 def forget_stale_runs(app, config):
     """The Jupyter cache knows the cells of a notebook, not the package they import: drop it when that changes."""
     config.course_package = package_hash()
-    cache = Path(config.nb_execution_cache_path or app.outdir / "../.jupyter_cache")
-    cache = cache if cache.is_absolute() else ROOT / cache
+    cache = cache_folder(app, config)
     stamp = cache / "course_package"
     if not stamp.exists() or stamp.read_text() != config.course_package:
         shutil.rmtree(cache, ignore_errors=True)
         cache.mkdir(parents=True)
         stamp.write_text(config.course_package)
+
+
+def run_ahead(app, env, docnames):
+    """Run the chapters that the Jupyter cache lacks, side by side: Sphinx, which comes after, runs one at a time.
+
+    A chapter that fails here is left to Sphinx, which runs it again and says where.
+    """
+    chapters = [env.doc2path(name) for name in docnames if name.startswith("notebooks/")]
+    if app.builder.name == "html" and app.config.nb_execution_mode == "cache":
+        cache = get_cache(str(cache_folder(app, app.config)))
+        for path in chapters:
+            cache.add_nb_to_project(path, read_data={"type": "plugin", "name": "myst_nb_md"})
+        load_executor("local-parallel", cache, logger=LOGGER.logger).run_and_cache(
+            filter_uris=chapters, timeout=app.config.nb_execution_timeout)
 
 
 def forget_pages(app):
@@ -259,6 +281,7 @@ def setup(app):
         part.setup(app)
     app.connect("config-inited", forget_stale_runs)
     app.connect("builder-inited", forget_pages)
+    app.connect("env-before-read-docs", run_ahead)
     app.connect("html-page-context", page_context, priority=900)
     app.connect("build-finished", finish, priority=900)  # after the theme, which writes a style sheet then
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
