@@ -3,6 +3,7 @@
 import numpy as np
 
 from ...exercises.engine import exercise
+from ...lrn import local_response_norm
 
 # 11.1: the backward pass, mended
 
@@ -83,6 +84,14 @@ def _alpha_cases(seed=0):
     yield "pixels multiplied by 4", (3, 0.2, 0.25)
 
 
+def _alpha_law(args, outputs):
+    """The package's alpha is not divided, torch's is."""
+    size, alpha, scale = args
+    x = scale * np.arange(1.0, 8.0)[None]
+    old = local_response_norm(x, size=size, alpha=alpha)[0] / scale
+    return np.allclose(local_response_norm(x / scale, size=size, alpha=float(outputs[0]) / size)[0], old, rtol=1e-9)
+
+
 @exercise(
     cases=_alpha_cases,
     outputs=("alpha",),
@@ -91,6 +100,7 @@ def _alpha_cases(seed=0):
         "the bracket must have the same value for both: alpha times a sum of squares",
         "(11.5) for the scale; torch divides its alpha by the size",
     ),
+    laws={"torch's layer of x / scale is the paper's layer of x, divided by scale": _alpha_law},
     mistakes={
         "the inputs are squared in the bracket: so is the scale": {"scale**2": "scale"},
         "the scale is missing: smaller inputs need a larger alpha": {" * scale**2": ""},
@@ -152,7 +162,9 @@ def _contrast_law(args, outputs):
         "s and s-bar are compared, not added": {
             "np.maximum(s, s.mean(axis=(2, 3), keepdims=True))": "(s + s.mean(axis=(2, 3), keepdims=True))"},
         "y is v divided by the spread; yours divides x, whose mean is still there": {"return v /": "return x /"},
-        "the square has 2 r + 1 positions on each side": {"range(2 * radius + 1)": "range(2 * radius)"},
+        "the square has 2 r + 1 positions on each side": {
+            "for p in range(2 * radius + 1)": "for p in range(2 * radius)",
+            "for q in range(2 * radius + 1)": "for q in range(2 * radius)"},
         "at the border the weights stay what they are, zeros included: divide by the whole square": {
             "return total / (2 * radius + 1) ** 2":
                 "return total / np.where(total == 0, 1, sum(np.pad(np.ones_like(a), "

@@ -44,7 +44,7 @@ def lone_response(x, curves, line, peak):
     for k, (label, curve) in enumerate(curves.items()):
         panel.plot(x, curve, ls=STYLES[k], color=COLORS[k], label=label)
     panel.plot(*peak, "o", color=COLORS[0], ms=6)
-    panel.annotate("200", peak, xytext=(0, 8), textcoords="offset points", ha="center")
+    panel.annotate("200", peak, xytext=(0, -16), textcoords="offset points", ha="center")
     panel.set(xscale="log", yscale="log", xlabel="input x", ylabel="output y", ylim=(0.3, 200))
     panel.set_xticks([1, 10, 100, 1000, 10000], ["1", "10", "100", "1000", "10,000"])
     panel.set_yticks([1, 10, 100], ["1", "10", "100"])
@@ -81,11 +81,11 @@ def error_against_rate(panels):
     plt.close(fig)
     for panel, (title, arms) in zip(grid, panels.items(), strict=True):
         for k, (label, (rates, errors)) in enumerate(arms.items()):
-            median_and_range(panel, np.array(rates), errors, color=COLORS[k], style=STYLES[k], marker="os^Dv"[k],
-                             label=label)
-        panel.set(title=title, xscale="log", yscale="log", ylim=(1.8, 30), xlabel="learning rate")
+            median_and_range(panel, rates, errors, color=[*COLORS, INK][k], style=[*STYLES, "-"][k],
+                             marker="os^Dv*"[k], label=label)
+        panel.set(title=title, xscale="log", yscale="log", ylim=(1.8, 13), xlabel="learning rate")
         panel.set_xticks([0.02, 0.06, 0.2, 0.5], ["0.02", "0.06", "0.2", "0.5"])
-        panel.set_yticks([2, 3, 5, 10, 20], ["2", "3", "5", "10", "20"])
+        panel.set_yticks([2, 3, 5, 10], ["2", "3", "5", "10"])
         panel.minorticks_off()
     grid[0].set_ylabel("test error in %")
     fig.legend(*grid[-1].get_legend_handles_labels(), loc="outside lower center", ncols=3, columnspacing=1.2)
