@@ -53,7 +53,8 @@ def _dx_law(args, outputs):
             "beta * x * seen_by": "beta * seen_by"},
         "the exponent goes down by one when a power is differentiated: t**(-beta - 1)": {
             "t ** (-beta - 1)": "t ** (-beta)"},
-        "inside the sum each output brings its own x_i, not x_j": {"dy * x * t ** (-beta - 1)": "dy * t ** (-beta - 1)"},
+        "inside the sum each output brings its own x_i, not x_j": {
+            "dy * x * t ** (-beta - 1)": "dy * t ** (-beta - 1)"},
         "the first road is divided by t**beta as well": {"return dy * t**-beta": "return dy"},
         "the range ends one channel early: a slice does not hold its end": {"j + left + 1": "j + left"},
         "alpha is not divided by the size of the window here": {
@@ -143,7 +144,7 @@ def _contrast_law(args, outputs):
     hints=(
         "do the 3 x 3 map by hand: v in the middle is 3 minus the mean of all nine",
         "write a function that averages an array (N, 1, H, W) over the square around each position",
-        "pad with zeros, add the (2 r + 1)**2 shifted copies, divide by their number; first over channels, then over v**2",
+        "pad with zeros, add the (2 r + 1)**2 shifted copies, divide by their number: of x, then of v**2",
     ),
     laws={"no value exceeds the root of the number of values in its square": _contrast_law},
     mistakes={

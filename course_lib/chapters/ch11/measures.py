@@ -1,4 +1,4 @@
-"""What chapter 11 trains and measures: small convolutional nets, five seeds at once, and filters on patches of glyphs."""
+"""What chapter 11 trains and measures: small convolutional nets, all seeds at once, and filters on patches."""
 
 from functools import cache
 
