@@ -81,5 +81,6 @@ STYLES = {
 }
 
 _MASK = "gamma[:, None, None] * x_hat + beta[:, None, None] {} tau[:, None, None]"
+_TIE = f"{_MASK.format('>')} -> {_MASK.format('>=')}"
 EQUIVALENT = {name: {} for name in STYLES}
-EQUIVALENT["frn_tlu_dx"] = {f"{_MASK.format('>')} -> {_MASK.format('>=')}": "at a tie there is no slope: both are right"}
+EQUIVALENT["frn_tlu_dx"] = {_TIE: "at a tie there is no slope: both are right"}

@@ -55,7 +55,8 @@ def _sequences_law(args, outputs):
             "x / np.sqrt(nu2 + eps)":
                 "(x - x.sum(axis=2, keepdims=True) / lengths[:, None, None]) / np.sqrt(nu2 + eps)"},
         "the squares are those of x itself, not of its distance from the mean: that would be instance norm": {
-            "(x**2).sum(axis=2, keepdims=True)": "(x - x.mean(axis=2, keepdims=True)).__pow__(2).sum(axis=2, keepdims=True)"},
+            "(x**2).sum(axis=2, keepdims=True)":
+                "((x - x.mean(axis=2, keepdims=True)) ** 2).sum(axis=2, keepdims=True)"},
         "the mean of the squares, not of the absolute values": {
             "(x**2).sum(axis=2, keepdims=True) / lengths[:, None, None]":
                 "(np.abs(x).sum(axis=2, keepdims=True) / lengths[:, None, None]) ** 2"},
@@ -145,7 +146,8 @@ def _dx_cases(seed=0):
     yield "one map of four values, one entry of dz", (
         dz, np.array([[[[4.0, 1.0], [2.0, -3.0]]]]), np.array([2.0]), np.array([-1.0]), np.array([-0.5]),
         np.array([1e-6]))
-    for shape, size, eps, name in [((2, 3, 2, 4), 1, 1e-6, "2 samples, 3 channels"), ((3, 2, 4, 2), 1, 2.0, "eps matters"),
+    for shape, size, eps, name in [((2, 3, 2, 4), 1, 1e-6, "2 samples, 3 channels"),
+                                   ((3, 2, 4, 2), 1, 2.0, "eps matters"),
                                    ((2, 4, 3, 2), 1000, 1e-6, "values around 1000")]:
         channels = (shape[1], 1, 1)
         x = size * (1 + rng.uniform(0.5, 2, channels) * rng.standard_normal(shape))
