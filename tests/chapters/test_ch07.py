@@ -311,7 +311,7 @@ def test_batch_norm_of_a_step_counts_the_living_only():
 
 
 def test_batch_norm_of_a_step_fails_beyond_its_lengths_and_layer_norm_does_not():
-    """What figure 7.6 shows, for five other seeds: the fall is batch norm's, and long sequences for the statistics end it."""
+    """What figure 7.6 shows, on five other seeds: batch norm falls, and statistics of long sequences mend it."""
     cells = recurrent_cells()
     by_length = {}
     for name, norm, length in (("layer", "of_one", None), ("batch", "of_step", None), ("long", "of_step", 24)):
