@@ -52,8 +52,11 @@ def tiles(choices, samples=8, channels=8):
         choices: dict from a title to (samples, channels) of one box.
         samples, channels: of the whole batch.
     """
-    fig, panels = plt.subplots(1, len(choices), figsize=(WIDTH, 1.9))
+    fig, grid = plt.subplots(2, -(-len(choices) // 2), figsize=(WIDTH, 4.2))
     plt.close(fig)
+    panels = grid.flat[: len(choices)]
+    for panel in grid.flat[len(choices) :]:
+        panel.set_axis_off()
     for k, (panel, (title, (tall, wide))) in enumerate(zip(panels, choices.items(), strict=True)):
         panel.add_patch(plt.Rectangle((0, 0), wide, tall, color=COLORS[k % len(COLORS)], alpha=0.75, lw=0))
         for edge in range(samples + 1):
@@ -61,7 +64,7 @@ def tiles(choices, samples=8, channels=8):
         for edge in range(channels + 1):
             panel.plot([edge, edge], [0, samples], color=INK, lw=1.6 if edge % wide == 0 else 0.3)
         panel.set(aspect="equal", xticks=[], yticks=[], ylim=(samples + 0.1, -0.1))
-        panel.set_title(title, fontsize=9)
+        panel.set_title(title, fontsize=10)
         panel.spines[:].set_visible(False)
     panels[0].set_ylabel("samples", fontsize=10)
     panels[0].set_xlabel("channels", fontsize=10)
