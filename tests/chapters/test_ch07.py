@@ -279,7 +279,7 @@ def test_pixels():
 # The recurrent net
 
 
-def recurrent_cells(break_it=lambda text: text):
+def recurrent_cells():
     """What the chapter's own cells on sequences define, for nets of other seeds than the page's."""
     from functools import cache
 
@@ -289,9 +289,8 @@ def recurrent_cells(break_it=lambda text: text):
     cells = [part.split("```")[0] for part in text.split("```{code-cell} ipython3\n")]
     scope = {"np": np, "torch": torch, "cache": cache, "measures": measures, "five": range(20, 25)}
     for beginning in ("def layer_norm", "def of_one", "def read", "@cache\ndef learn_to_read", "LENGTHS"):
-        [cell] = [part for part in cells if part.lstrip("\n").startswith(beginning)
-                  or beginning == "def layer_norm" and beginning + "(x, eps" in part and "rms_norm" in part[:400]]
-        exec(break_it(cell), scope)
+        [cell] = [part for part in cells if part.startswith(beginning)]
+        exec(cell, scope)
     return scope
 
 
