@@ -276,6 +276,52 @@ def test_pixels():
     assert np.allclose(exercises.pixel_layer_norm(x, gamma, beta, 1e-5), np.moveaxis(last, -1, 1), **EXACT)
 
 
+# The recurrent net
+
+
+def recurrent_cells():
+    """What the chapter's own cells on sequences define, for nets of other seeds than the page's."""
+    from functools import cache
+
+    from chapter import chapters
+
+    [text] = [each.text for each in chapters() if each.number == 7]
+    cells = [part.split("```")[0] for part in text.split("```{code-cell} ipython3\n")]
+    scope = {"np": np, "torch": torch, "cache": cache, "measures": measures, "five": range(20, 25)}
+    for beginning in ("def layer_norm", "def of_one", "def read", "@cache\ndef learn_to_read", "LENGTHS"):
+        [cell] = [part for part in cells if part.startswith(beginning)]
+        exec(cell, scope)
+    return scope
+
+
+def test_batch_norm_of_a_step_counts_the_living_only():
+    """of_step against torch's batch norm of the sequences that still run; in the test step t, or the last one kept."""
+    cells = recurrent_cells()
+    z = torch.randn(2, 6, 4, generator=torch.Generator().manual_seed(0))
+    alive = torch.tensor([1.0, 1, 0, 1, 0, 1]).reshape(1, 6, 1).expand(2, 6, 1)
+    y, (mu, var) = cells["of_step"](z, 0, alive, None)
+    for net in range(2):
+        rows = z[net][alive[net, :, 0] > 0]
+        assert torch.allclose(y[net][alive[net, :, 0] > 0], torch.nn.functional.batch_norm(
+            rows, None, None, training=True), atol=1e-5)
+    known = [(mu, var), (mu + 1, 4 * var)]
+    for t, (m, v) in ((0, known[0]), (1, known[1]), (50, known[1])):
+        assert torch.allclose(cells["of_step"](z, t, alive, known)[0], (z - m) / (v + 1e-5).sqrt())
+
+
+def test_batch_norm_of_a_step_fails_beyond_its_lengths_and_layer_norm_does_not():
+    """What figure 7.6 shows, on five other seeds: batch norm falls, and statistics of long sequences mend it."""
+    cells = recurrent_cells()
+    by_length = {}
+    for name, norm, length in (("layer", "of_one", None), ("batch", "of_step", None), ("long", "of_step", 24)):
+        net = cells["learn_to_read"](cells[norm], 0.01)
+        by_length[name] = np.median(cells["right_answers"](net, cells[norm], length), axis=1)
+    short, longest = by_length["batch"][0], by_length["batch"][-1]
+    assert cells["LENGTHS"][-1] == 64 and short > 0.95
+    assert by_length["layer"].min() > 0.95
+    assert longest < 0.85 and longest < by_length["long"][-1] - 0.1
+
+
 # Small numbers, sixteen bits
 
 

@@ -122,7 +122,7 @@ def steps_against_rate(sweeps, accuracy):
         panel.set_yticks([20, 50, 100], ["20", "50", "100"])
         panel.minorticks_off()
     panels[0].set_ylabel(f"steps to {100 * accuracy:.0f} % of test images")
-    fig.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    fig.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     return fig
 
 

@@ -7,6 +7,8 @@ import torch
 
 from ...training import History
 
+LOOKS = {*range(2, 40, 2), *range(40, 201, 4)}  # when `train` looks
+
 
 def changes_of(x, new):
     """Eight changes of x (N, D): what it becomes, and which entries to compare."""
@@ -33,7 +35,7 @@ def train(nets, forward, norm, batches, lr, look, learned=(0, 2), until=2.0):
         gradients = torch.autograd.grad(loss, moving, materialize_grads=True)
         for v, dv in zip(moving, gradients):
             v.data -= lr * dv
-        if step % 2 == 0:
+        if step in LOOKS:
             seen[step] = look(nets).numpy()
         if seen and (np.max([*seen.values()], axis=0) >= until).all():
             break
@@ -116,12 +118,16 @@ def with_parameters(layer, gamma, beta):
     return layer
 
 
-def seconds(function, *, times=7):
-    """The least wall-clock time of several calls, after one that does not count."""
-    function()
-    taken = []
-    for _ in range(times):
-        start = time.perf_counter()
-        function()
-        taken.append(time.perf_counter() - start)
-    return min(taken)
+def seconds(functions, *, rounds=21):
+    """Median wall-clock time of each function, in rounds that call all of them, so that a busy moment meets all.
+
+    Args:
+        functions: dict from a name to a function without arguments.
+    """
+    taken = {name: [] for name in functions}
+    for _ in range(rounds):
+        for name, function in functions.items():
+            start = time.perf_counter()
+            function()
+            taken[name].append(time.perf_counter() - start)
+    return {name: np.median(times) for name, times in taken.items()}

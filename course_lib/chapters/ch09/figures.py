@@ -12,23 +12,28 @@ def error_against_size(panels, sizes):
     """Test error against the samples that share a statistic, a panel for each head, with group norm as a level.
 
     Args:
-        panels: dict from a title to a dict with "batch norm" (sizes, seeds), "group norm" and "no norm" (seeds,).
+        panels: dict from a title to a dict with "batch norm" (sizes, seeds), "group norm" and maybe "no norm" (seeds,).
         sizes: dict from a title to the samples that share a statistic, from many to one.
     """
-    fig, grid = plt.subplots(1, len(panels), figsize=(WIDTH, 3.6), sharey=True)
+    fig, grid = plt.subplots(2, len(panels) // 2, figsize=(WIDTH, 5.6), sharex=True, sharey=True)
     plt.close(fig)
-    for panel, (title, arms) in zip(grid, panels.items(), strict=True):
-        places = np.arange(len(sizes[title]))
+    all_sizes = sorted({size for each in sizes.values() for size in each}, reverse=True)
+    for panel, (title, arms) in zip(grid.flat, panels.items(), strict=True):
+        places = np.array([all_sizes.index(size) for size in sizes[title]])
         panel.axhspan(arms["group norm"].min(), arms["group norm"].max(), color=COLORS[1], alpha=0.2, lw=0)
         panel.axhline(np.median(arms["group norm"]), color=COLORS[1], lw=3.5, alpha=0.7, label="group norm")
-        panel.axhline(np.median(arms["no norm"]), color=INK, lw=1.4, ls=(0, (2, 2)), label="no norm")
+        if "no norm" in arms:
+            panel.axhline(np.median(arms["no norm"]), color=INK, lw=1.4, ls=(0, (2, 2)), label="no norm")
         _medians(panel, places, arms["batch norm"], COLORS[0], "-o", "batch norm")
-        panel.set(title=f"head: {title}", yscale="log", ylim=(0.9, 100), xlabel="samples per statistic")
-        panel.set_xticks(places, [f"{size}" for size in sizes[title]])
+        panel.set(title=title, yscale="log", ylim=(0.9, 100), xlim=(-0.3, len(all_sizes) - 0.7))
+        panel.set_xticks(range(len(all_sizes)), [f"{size}" for size in all_sizes])
         panel.set_yticks(TICKS, [f"{v}" for v in TICKS])
         panel.minorticks_off()
-    grid[0].set_ylabel("test error in %")
-    handles, labels = grid[0].get_legend_handles_labels()
+    for panel in grid[-1]:
+        panel.set_xlabel("samples per statistic")
+    for panel in grid[:, 0]:
+        panel.set_ylabel("test error in %")
+    handles, labels = grid.flat[0].get_legend_handles_labels()
     fig.legend(handles[::-1], labels[::-1], loc="outside lower center", ncols=3)
     return fig
 
@@ -47,8 +52,11 @@ def tiles(choices, samples=8, channels=8):
         choices: dict from a title to (samples, channels) of one box.
         samples, channels: of the whole batch.
     """
-    fig, panels = plt.subplots(1, len(choices), figsize=(WIDTH, 1.9))
+    fig, grid = plt.subplots(2, -(-len(choices) // 2), figsize=(WIDTH, 4.2))
     plt.close(fig)
+    panels = grid.flat[: len(choices)]
+    for panel in grid.flat[len(choices) :]:
+        panel.set_axis_off()
     for k, (panel, (title, (tall, wide))) in enumerate(zip(panels, choices.items(), strict=True)):
         panel.add_patch(plt.Rectangle((0, 0), wide, tall, color=COLORS[k % len(COLORS)], alpha=0.75, lw=0))
         for edge in range(samples + 1):
@@ -56,7 +64,7 @@ def tiles(choices, samples=8, channels=8):
         for edge in range(channels + 1):
             panel.plot([edge, edge], [0, samples], color=INK, lw=1.6 if edge % wide == 0 else 0.3)
         panel.set(aspect="equal", xticks=[], yticks=[], ylim=(samples + 0.1, -0.1))
-        panel.set_title(title, fontsize=9)
+        panel.set_title(title, fontsize=10)
         panel.spines[:].set_visible(False)
     panels[0].set_ylabel("samples", fontsize=10)
     panels[0].set_xlabel("channels", fontsize=10)
