@@ -172,7 +172,7 @@ def classify(p, x, norms, padding="reflect"):
     return torch.baddbmm(p[7], z.reshape(len(x), runs, -1).transpose(0, 1), p[6])
 
 
-def train_classifiers(norm, rate, seeds, *, task=None, padding="reflect", steps=120, batch=32):
+def train_classifiers(norm, rate, seeds, *, task=None, padding="reflect", steps=100, batch=32):
     """Nets for the digits, or for another task: a function (x, y, generator) -> x, labels."""
     x_train, y_train, *_ = digits()
     p, g = conv_weights(seeds, 10, 16 * CHANNELS), torch.Generator().manual_seed(11)
@@ -219,7 +219,7 @@ def enlarge(p, low, norms, *, skip):
     return y + up if skip else y
 
 
-def train_enlargers(norm, rate, seeds, vary, *, skip, steps=150, batch=16):
+def train_enlargers(norm, rate, seeds, vary, *, skip, steps=80, batch=12):
     """Nets that learn to enlarge images whose contrast and brightness `vary` has changed."""
     x_train, runs = digits()[0], len(seeds)
     p, g = conv_weights(seeds, 1, CHANNELS), torch.Generator().manual_seed(12)
@@ -303,6 +303,8 @@ def clean():
 def flow_weights(seeds, *, reads, last, blocks=BLOCKS):
     """All that the diffusion nets learn, as a dict: what a way to condition does not use stays as it is.
 
+    The matrices of the output, the modulations and the gates start at 0.
+
     Args:
         reads: how many numbers the branch of a block reads: WIDTH, or WIDTH + CONDITION.
         last: 1, or 0 to start the last matrix of each branch at 0.
@@ -310,7 +312,9 @@ def flow_weights(seeds, *, reads, last, blocks=BLOCKS):
     draws, runs = generators(seeds, 3), len(seeds)
     p = {"embed": normal(draws, 26, CONDITION, std=26**-0.5), "embed bias": torch.zeros(runs, 1, CONDITION),
          "in": normal(draws, 64, WIDTH, std=1 / 8), "in bias": torch.zeros(runs, 1, WIDTH),
-         "out": torch.zeros(runs, WIDTH, 64), "out bias": torch.zeros(runs, 1, 64)}
+         "out": torch.zeros(runs, WIDTH, 64), "out bias": torch.zeros(runs, 1, 64),
+         "out told": torch.zeros(runs, WIDTH + CONDITION, 64), "mod out": torch.zeros(runs, CONDITION, 2 * WIDTH),
+         "mod bias out": torch.zeros(runs, 1, 2 * WIDTH)}
     for k in range(blocks):
         p[f"W1 {k}"] = normal(draws, reads, HIDDEN, std=reads**-0.5)
         p[f"b1 {k}"] = torch.zeros(runs, 1, HIDDEN)
