@@ -64,6 +64,12 @@ def middle(values, digits=2):
     return f"{np.median(values):.{digits}f} ({np.min(values):.{digits}f} to {np.max(values):.{digits}f})"
 
 
+def own_map(x):
+    """Instance norm of (N, C, H, W), without gamma and beta."""
+    var, mu = torch.var_mean(x, (2, 3), correction=0, keepdim=True)
+    return (x - mu) * torch.rsqrt(var + EPS)
+
+
 # Styles
 
 
@@ -99,6 +105,14 @@ def same(x, weight):
     """Convolution that keeps the size; the border is repeated, so that no foreign 0 comes in."""
     k = weight.shape[-1] // 2
     return F.conv2d(F.pad(x, (k,) * 4, mode="replicate"), weight)
+
+
+def paint(weights, x, gamma, beta):
+    """Images from images; gamma and beta, (2, N, C), are all that says which style."""
+    for k in range(2):
+        x = own_map(same(x, weights[k]))
+        x = F.relu(gamma[k, :, :, None, None] * x + beta[k, :, :, None, None])
+    return same(x, weights[2]) + weights[3]
 
 
 def filters(seed, outputs, inputs, size, gain=2.0):
@@ -172,7 +186,7 @@ def classify(p, x, norms, padding="reflect"):
     return torch.baddbmm(p[7], z.reshape(len(x), runs, -1).transpose(0, 1), p[6])
 
 
-def train_classifiers(norm, rate, seeds, *, task=None, padding="reflect", steps=100, batch=32):
+def train_classifiers(norm, rate, seeds, *, task=None, padding="reflect", steps=80, batch=32):
     """Nets for the digits, or for another task: a function (x, y, generator) -> x, labels."""
     x_train, y_train, *_ = digits()
     p, g = conv_weights(seeds, 10, 16 * CHANNELS), torch.Generator().manual_seed(11)
@@ -189,8 +203,11 @@ def train_classifiers(norm, rate, seeds, *, task=None, padding="reflect", steps=
 
 
 @torch.no_grad()
-def stored(p, x, padding="reflect"):
-    """Batch norm for evaluation: for each layer a function with the statistics of all of x."""
+def stored(forward):
+    """Batch norm for evaluation: for each layer a function with fixed statistics, those of one pass.
+
+    forward: function (norms) that runs a net with these two norms on all images.
+    """
     kept = []
 
     def watch(z):
@@ -198,7 +215,7 @@ def stored(p, x, padding="reflect"):
         kept.append(lambda z: (z - mu) * torch.rsqrt(var + EPS))
         return kept[-1](z)
 
-    classify(p, x, [watch] * 2, padding)
+    forward([watch] * 2)
     return kept
 
 
