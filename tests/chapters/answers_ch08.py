@@ -76,4 +76,4 @@ STYLES = {
     "adain_dstyle": [dstyle_by_autograd, dstyle_by_loops, dstyle_by_means],
     "fold_condition": [fold_by_diagonal, fold_by_columns, fold_by_trying],
 }
-EQUIVALENT = {}
+EQUIVALENT = {"instance_norm_by_rows": {"1 -> 2": "NumPy takes any negative size for the one that it works out"}}

@@ -25,7 +25,8 @@ def _rows_cases(seed=0):
     yield "two images, two channels, two pixels", (
         np.array([[[[0.0, 2.0]], [[1.0, 5.0]]], [[[3.0, 4.0]], [[8.0, 2.0]]]]), np.array([1.0, 10.0]),
         np.array([0.0, 100.0]), 1e-5)
-    for shape, eps, size, name in [((4, 3, 2, 5), 1e-5, 1, "4 images, 3 channels"), ((2, 4, 3, 2), 0.5, 1, "eps matters"),
+    for shape, eps, size, name in [((4, 3, 2, 5), 1e-5, 1, "4 images, 3 channels"),
+                                   ((2, 4, 3, 2), 0.5, 1, "eps matters"),
                                    ((3, 2, 4, 3), 1e-5, 1000, "values around 1000")]:
         x = _maps(rng, shape, mean=size, spread=0.3 * size if size > 1 else 0.6)
         yield name, (x, *_parameters(rng, shape[1]), eps)
@@ -35,7 +36,7 @@ def _rows_cases(seed=0):
     cases=_rows_cases,
     outputs=("y",),
     hints=(
-        "with one image all is well: look at the mean of each map of y, with two images it should be beta of its channel",
+        "with one image all is well; with two, is the mean of each map of y the beta of its channel?",
         "the rows come image by image, and within an image channel by channel: 0, 1, 2, 0, 1, 2, ...",
         "np.repeat(gamma, 2) is g0 g0 g1 g1, np.tile(gamma, 2) is g0 g1 g0 g1: which order have the rows?",
     ),
@@ -45,7 +46,8 @@ def _rows_cases(seed=0):
         ("the rows run through the channels of one image before the next image comes: gamma and beta must do so too",
          "write the number of the channel beside each of the first five rows, and then what repeat gives",
          "np.repeat(gamma, 2) is g0 g0 g1 g1, np.tile(gamma, 2) is g0 g1 g0 g1"): {
-            "np.tile(gamma, samples)": "np.repeat(gamma, samples)", "np.tile(beta, samples)": "np.repeat(beta, samples)"},
+            "np.tile(gamma, samples)": "np.repeat(gamma, samples)",
+            "np.tile(beta, samples)": "np.repeat(beta, samples)"},
         "beta is still in the order that belongs to no map": {"np.tile(beta, samples)": "np.repeat(beta, samples)"},
         "gamma is still in the order that belongs to no map": {"np.tile(gamma, samples)": "np.repeat(gamma, samples)"},
         "beta is missing": {" + shift)": ")"},
@@ -166,8 +168,8 @@ def _fold_cases(seed=0):
                                           np.array([[1.0, 2.0, 3.0], [10.0, 20.0, 30.0]]), np.array([0.0, 0.0, 5.0]))
     for fan_in, fan_out, size, name in [(4, 3, 1, "4 features, 3 outputs"), (3, 5, 1, "3 features, 5 outputs"),
                                         (4, 4, 1, "as many outputs as features"), (3, 2, 1000, "values around 1000")]:
-        yield name, (rng.normal(0.3, 1, fan_in), rng.normal(0.5, 1, fan_in), size * rng.standard_normal((fan_in, fan_out)),
-                     size * rng.standard_normal(fan_out))
+        yield name, (rng.normal(0.3, 1, fan_in), rng.normal(0.5, 1, fan_in),
+                     size * rng.standard_normal((fan_in, fan_out)), size * rng.standard_normal(fan_out))
 
 
 def _fold_law(args, outputs):
@@ -197,8 +199,10 @@ def _fold_law(args, outputs):
             "(1 + scale)[:, None] * W": "np.resize(1 + scale, W.shape[1]) * W"},
         "the shift goes through W like any other input, before it reaches the output": {
             "shift @ W": "np.resize(shift, len(b))"},
-        "the shift is added after the scale, so it meets the old W": {"shift @ W": "shift @ ((1 + scale)[:, None] * W)"},
-        "the shift goes through W too: b stays what it was only for shift = 0": {"b + shift @ W": "b + 0 * (shift @ W)"},
+        "the shift is added after the scale, so it meets the old W": {
+            "shift @ W": "shift @ ((1 + scale)[:, None] * W)"},
+        "the shift goes through W too: b stays what it was only for shift = 0": {
+            "b + shift @ W": "b + 0 * (shift @ W)"},
         "the old b is missing": {"b + shift @ W": "shift @ W"},
         "b is added behind W, so it is not scaled": {"b + shift @ W": "b * (1 + scale.mean()) + shift @ W"},
         "to undo is not to fold: multiply by 1 + scale": {"(1 + scale)[:, None] * W": "W / (1 + scale)[:, None]"},

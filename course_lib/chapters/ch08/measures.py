@@ -170,7 +170,7 @@ def conv_weights(seeds, outputs, fan_in):
 
 
 def body(p, x, norms, *, strides=(1, 2), padding="reflect"):
-    """Two convolutions 3 x 3, each with its norm, gamma, beta and ReLU; x is (N, E, H, W), what comes out (N, E*16, ...)."""
+    """Two convolutions 3 x 3, each with norm, gamma, beta and ReLU: from (N, E, H, W) to (N, E * 16, ...)."""
     runs = p[-1].shape[0]
     for k, (norm, stride) in enumerate(zip(norms, strides, strict=True)):
         weight, gamma, beta = p[3 * k : 3 * k + 3]
