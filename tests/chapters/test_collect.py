@@ -153,3 +153,18 @@ def test_equations_of_a_chapter_are_read_without_code_tags_and_quotes():
     chapter = Chapter(text, "04_t")
     assert chapter.equations == [("4.1", "a"), ("4.2", "b")]
     assert [numbers for numbers, _ in chapter.displayed] == [["4.1"], ["4.2"], []]
+
+
+def test_the_layers_that_the_readme_lists_are_there():
+    import course_lib
+    from course_lib import nn
+    text = (ROOT / "README.md").read_text(encoding="utf8")
+    rows = re.findall(r"^\| [^|]+ \| [^|]+ \| (`[^|]+) \| ([^|]*)\| ([\d, ]+) \|$", text, re.MULTILINE)
+    assert len(rows) == 9
+    for numpy_names, torch_names, numbers in rows:
+        for name in re.findall(r"`(\w+)`", numpy_names):
+            assert hasattr(course_lib, name), name
+        for name in re.findall(r"`([A-Z]\w+)`", torch_names):
+            assert hasattr(nn, name), name
+        for number in numbers.split(", "):
+            assert int(number) in collect.finished(), f"the README sends the reader to chapter {number}"
