@@ -122,7 +122,8 @@ def _merged_law(args, outputs):
         "standard deviations do not average; variances do": {
             "(share * var).sum(axis=0)": "(share * np.sqrt(var)).sum(axis=0) ** 2"},
         ("right on paper, and lost in rounding: two squares of a million leave few digits of a spread of 1",
-         "add what is small: the variances within, and the squared distances between the means"): {
+         "add what is small: the variances within, and the squared distances between the means",
+         "equation 4.21, not the difference of two squares"): {
             "(share * var).sum(axis=0) + (share * (mu - mean) ** 2).sum(axis=0)":
                 "(share * (var + mu**2)).sum(axis=0) - mean**2"},
         "biased: divide by the number of samples, not by one less": {
