@@ -60,7 +60,7 @@ def run(cells):
 # Beside the page: each gets the names that the page leaves behind, and returns {name: one number for each seed}
 
 
-def deep_without_skips(c, rates=(0.01, 0.02, 0.05, 0.1, 0.2, 0.5), steps=300):
+def deep_without_skips(c, rates=(0.01, 0.02, 0.05, 0.1, 0.2), steps=300):
     """30 ReLU layers of width 64, with and without batch norm, best accuracy within these steps at the best rate."""
     found = {}
     for norm in ("none", "batch"):
