@@ -363,7 +363,7 @@ def test_frozen_hidden_weights_read_four_digits_of_five(long_run):
 def test_at_a_small_rate_batch_norm_has_the_smaller_kappa(long_run):
     plain, batch = (long_run[f"change of the gradient for its distance, rate 0.05: {arm}"]
                     for arm in ("no normalization", "batch norm"))
-    assert round(np.median(batch)) == 10 and round(np.median(plain)) in (24, 25) and np.median(batch) < np.median(plain) / 2
+    assert round(np.median(batch)) == 10 and round(np.median(plain)) in (24, 25)
 
 
 def test_noisier_groups_help_at_a_small_rate_alone(long_run):
