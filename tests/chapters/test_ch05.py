@@ -211,6 +211,16 @@ def test_each_library_is_as_both_tables_say(name):
         assert weight == pytest.approx(1)  # after one batch nothing of a start is left
 
 
+def test_functions_keep_what_the_libraries_kept():
+    """COMPARED, on the chapter's batches; float32 on one side, five decimals written down."""
+    rng = np.random.default_rng(4)
+    xs = [rng.normal(5, 2, (2, 1, 2, 2)) for _ in range(3)]
+    assert set(conventions.COMPARED) == {name for name, (_, known) in conventions.LIBRARIES.items() if known == "run"}
+    for name, (_, mean, var, eps) in conventions.COMPARED.items():
+        ours = conventions.LIBRARIES[name][0](xs)[1:]
+        assert np.allclose([ours[0][0], ours[1][0], ours[2]], [mean, var, eps], rtol=5e-5, atol=0), name
+
+
 def test_two_libraries_correct_their_start():
     """Of equal batches they keep exactly those statistics, the others something on the way."""
     x = batches(count=1)[0]

@@ -3,9 +3,13 @@
 The chapter measures with NumPy nets; here the same is asked of torch's autograd, of quadrature, or of a simulation.
 """
 
+import csv
+from collections import defaultdict
+
 import numpy as np
 import pytest
 import torch
+from chapter import ROOT
 
 from course_lib import batch_norm, data, norm_backward, training
 from course_lib.chapters.ch06 import measures
@@ -311,3 +315,70 @@ def test_every_setting_meets_every_seed():
     """Each setting for all seeds, then the next."""
     lr, decay, runs = measures.every((0, 5), [0.1, 0.2], 3)
     assert lr.tolist() == [0.1, 0.1, 0.2, 0.2] and decay.tolist() == [3] * 4 and runs == [0, 5, 0, 5]
+
+
+# Sentences with a dagger: the long run of benchmarks/chapter06.py
+
+
+@pytest.fixture(scope="module")
+def long_run():
+    """{quantity: its ten seeds} of the committed table."""
+    found = defaultdict(list)
+    with open(ROOT / "benchmarks" / "chapter06.csv", encoding="utf8") as file:
+        for row in csv.DictReader(file):
+            found[row["quantity"]].append(float(row["value"]))
+    assert {len(values) for values in found.values()} == {10}
+    return {name: np.array(values) for name, values in found.items()}
+
+
+def of(long_run, start):
+    (name,) = [name for name in long_run if name.startswith(start)]
+    return long_run[name]
+
+
+def test_every_dagger_has_a_test():
+    """As many as there are sentences below; and the long run held the chapter's own asserts."""
+    text = (ROOT / "notebooks" / "06_what_batch_norm_does.md").read_text(encoding="utf8")
+    assert text.count("†") - 1 == 10  # one explains it
+    assert "Every assert of the chapter holds." in (ROOT / "benchmarks" / "chapter06.txt").read_text(encoding="utf8")
+
+
+def test_deep_nets_without_skips_gain_little(long_run):
+    batch, none = (of(long_run, f"accuracy, %, 30 layers without skips, 300 steps, rate {end}")
+                   for end in ("0.1: batch", "0.02: none"))
+    assert [round(v) for v in (np.median(batch), *np.sort(batch)[[0, -1]])] == [69, 56, 73]
+    assert [round(v) for v in (np.median(none), *np.sort(none)[[0, -1]])] == [61, 46, 67]
+
+
+def test_angles_hold_within_5_percent_in_each_seed(long_run):
+    for setting in range(1, 6):
+        assert np.abs(long_run[f"angle of a step, measured over predicted: setting {setting}"] - 1).max() < 0.05
+
+
+def test_frozen_hidden_weights_read_four_digits_of_five(long_run):
+    frozen = long_run["best accuracy within 200 steps, weights in front frozen"]
+    assert round(100 * np.median(frozen)) in (81, 82) and np.ptp(frozen) < 0.1
+
+
+def test_at_a_small_rate_batch_norm_has_the_smaller_kappa(long_run):
+    plain, batch = (long_run[f"change of the gradient for its distance, rate 0.05: {arm}"]
+                    for arm in ("no normalization", "batch norm"))
+    assert round(np.median(batch)) == 10 and round(np.median(plain)) in (24, 25)
+
+
+def test_noisier_groups_help_at_a_small_rate_alone(long_run):
+    whole, groups = (long_run[f"test error, %, 200 images, rate 0.2: batch norm, m = {m}"] for m in (64, 16))
+    assert 1 <= np.median(whole) - np.median(groups) <= 2
+
+
+def test_sorted_groups_need_one_half_of_batch_norm_to_train(long_run):
+    assert long_run["last loss, one class each, both, at its best rate for it"].min() > 1.8
+    assert 0.5 < long_run["last loss, one class each, mean alone"].min()
+    assert long_run["last loss, one class each, mean alone"].max() < 1.25
+    mean, scale = (long_run[f"test error, %, one class each, {half} alone"] for half in ("mean", "scale"))
+    assert 66 < mean.min() and mean.max() < 84 and 13 < scale.min() and scale.max() < 27
+
+
+def test_whole_digits_are_read_alike(long_run):
+    for kind in ("layer", "batch"):
+        assert 3 <= np.median(long_run[f"test error, %, after 8 rows, batches of 16 whole digits: {kind} norm"]) < 5

@@ -1,7 +1,8 @@
 """What nine libraries keep of each batch for evaluation, as one small function a library.
 
 Each takes batches x (N, C, H, W) and returns what it stores, under the library's own names, and the mean, the
-variance and the eps with which it would evaluate.  Defaults are the library's.  The chapter says how each is known.
+variance and the eps with which it would evaluate.  Defaults are the library's.  COMPARED holds what libraries gave
+when they were run beside these functions; LIBRARIES says of each how it is known.
 """
 
 import numpy as np
@@ -85,7 +86,16 @@ def cudnn(batches, exponentialAverageFactor=0.1, epsilon=1e-5):
     return {"resultRunningMean": mean, "resultRunningVariance": var}, mean, var, epsilon
 
 
-LIBRARIES = {  # how a row is known; run before: for book/conventions.md
-    "PyTorch 2.13": (pytorch, "run here"), "Keras 3": (keras, "run before"), "tf_keras 2": (tf_keras, "run before"),
-    "Flax": (flax, "run before"), "Haiku": (haiku, "run before"), "tinygrad": (tinygrad, "read"),
-    "ONNX": (onnx, "read"), "Caffe": (caffe, "read"), "cuDNN": (cudnn, "reported")}
+COMPARED = {  # what the library itself kept of the chapter's three batches on 28 November 2026, and its eps:
+    # package and version, mean, variance, eps; printed by benchmarks/chapter05.py
+    "Keras 3": ("keras 3.15.1", 0.14429, 1.09234, 1e-3),
+    "tf_keras 2": ("tf_keras 2.21.0", 0.14429, 1.10978, 1e-3),
+    "Flax": ("flax 0.12.8", 0.14429, 1.09234, 1e-5),
+    "Haiku": ("dm-haiku 0.0.17", 4.85825, 4.10901, 1e-5),
+    "tinygrad": ("tinygrad 0.14.0", 1.31098, 1.99508, 1e-5),
+    "ONNX": ("onnx 1.23.2", 1.31098, 1.83682, 1e-5)}  # its reference implementation
+
+LIBRARIES = {  # the function, and how it is known that the library does so
+    "PyTorch 2.13": (pytorch, "run here"), "Keras 3": (keras, "run"), "tf_keras 2": (tf_keras, "run"),
+    "Flax": (flax, "run"), "Haiku": (haiku, "run"), "tinygrad": (tinygrad, "run"), "ONNX": (onnx, "run"),
+    "Caffe": (caffe, "read"), "cuDNN": (cudnn, "reported")}

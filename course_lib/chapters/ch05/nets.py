@@ -37,6 +37,17 @@ def draw(rng, size, among=1400):
     return torch.from_numpy(rng.integers(among, size=size))
 
 
+def drawn(seed, count, size, x=x_train):
+    """`count` random batches of x."""
+    rng = np.random.default_rng([seed, 3])
+    return [x[draw(rng, size, len(x))] for _ in range(count)]
+
+
+def of_class(seed, count=50, size=32):
+    """`count` batches of each class, one class after the other."""
+    return [x for c in range(10) for x in drawn(seed, count, size, x_train[y_train == c])]
+
+
 def training(net, seed, steps=300, lr=0.2, size=32, x=x_train, y=y_train, decay=False):
     """Plain SGD; yields the number of each step.  decay: the rate falls to 0 along a cosine."""
     rng = np.random.default_rng([seed, 1])

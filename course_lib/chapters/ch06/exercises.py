@@ -77,6 +77,8 @@ def _merged_cases(seed=0):
         mu = size * (1 + 0.3 * rng.standard_normal((k, d)))
         var = size**2 * rng.uniform(0.01, 0.2, (k, d))
         yield name, (mu, var, rng.permutation(np.arange(2, 2 + 3 * k, 3)))
+    mu = 1e6 + rng.standard_normal((3, 2))
+    yield "a mean of a million, a spread of 1", (mu, rng.uniform(0.5, 2, (3, 2)), np.array([4, 9, 3]))
     mu = rng.standard_normal((5, 2))
     yield "equal sizes", (mu, rng.uniform(0.5, 2, (5, 2)), np.full(5, 8))
 
@@ -119,6 +121,11 @@ def _merged_law(args, outputs):
         "the mean of the whole is weighted as well": {"(share * mu).sum(axis=0)": "mu.mean(axis=0)"},
         "standard deviations do not average; variances do": {
             "(share * var).sum(axis=0)": "(share * np.sqrt(var)).sum(axis=0) ** 2"},
+        ("right on paper, and lost in rounding: two squares of a million leave few digits of a spread of 1",
+         "add what is small: the variances within, and the squared distances between the means",
+         "equation 4.21, not the difference of two squares"): {
+            "(share * var).sum(axis=0) + (share * (mu - mean) ** 2).sum(axis=0)":
+                "(share * (var + mu**2)).sum(axis=0) - mean**2"},
         "biased: divide by the number of samples, not by one less": {
             "(share * var).sum(axis=0)": "(sizes[:, None] * var).sum(axis=0) / (sizes.sum() - 1)",
             "(share * (mu - mean) ** 2).sum(axis=0)":

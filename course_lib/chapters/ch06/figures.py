@@ -60,17 +60,19 @@ def rates_to_failure(sweeps, accuracy, limit):
     """Accuracy over the steps for each arm at its best rate; below, steps to an accuracy against the rate.
 
     Args:
-        sweeps: dict from a label to a Sweep with that one arm; the first ones are drawn in the upper panel.
+        sweeps: dict from a label to a Sweep with that one arm; the first two are drawn in the upper panel, the others
+            are variants of the second.
         accuracy: what is to be reached, within `limit` steps.
     """
     fig, panels = plt.subplots(2, 1, figsize=(WIDTH, 6.4))
     plt.close(fig)
     never = 1.6 * limit
-    for (arm, found), color, style, marker in zip(sweeps.items(), COLORS, STYLES, MARKERS):
+    for number, ((arm, found), color, style, marker) in enumerate(zip(sweeps.items(), COLORS, STYLES, MARKERS)):
+        label = arm if number < 2 else f"batch norm: {arm}"
         steps = np.minimum(found.steps(arm, accuracy), never)
         median = np.sort(steps, axis=1)[:, steps.shape[1] // 2]
         panels[1].fill_between(found.lrs, steps.min(axis=1), steps.max(axis=1), color=color, alpha=0.18, lw=0)
-        panels[1].plot(found.lrs, median, ls=style, marker=marker, color=color, ms=5, label=arm)
+        panels[1].plot(found.lrs, median, ls=style, marker=marker, color=color, ms=5, label=label)
     for (arm, found), color in list(zip(sweeps.items(), COLORS))[:2]:
         history = found.histories[arm][found.best(arm, accuracy)]
         panels[0].plot(history.step, 100 * history["accuracy"], color=color, lw=0.8, alpha=0.45)

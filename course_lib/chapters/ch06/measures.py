@@ -42,6 +42,12 @@ def merge(gradients, runs):
     return [{name: v.reshape(runs, -1, *v.shape[1:]).mean(axis=1) for name, v in layer.items()} for layer in gradients]
 
 
+def mean_of(gradients):
+    """The mean of several gradients of one net."""
+    return [{name: np.mean([each[k][name] for each in gradients], axis=0) for name in layer}
+            for k, layer in enumerate(gradients[0])]
+
+
 def sorted_batches(data, *, size, group, seeds, steps, mixed=False):
     """As `training.batches`, but each `group` samples in a row are of one class; mixed: the same samples, shuffled."""
     members = [np.flatnonzero(data.y_train == label) for label in range(10)]
@@ -99,29 +105,34 @@ def noise_with_one_label(seeds, steps, *, samples=16, features=16):
         yield x, np.repeat(label[:, None], samples, axis=1)
 
 
-def train_reader(read, kind, batch, lr, data, seeds, *, steps=150, units=48):
-    """Test errors, in percent, of a recurrent net after 3, ..., 8 rows of a digit: (6, seeds).
+def train_reader(read, kind, batch, rates, data, seeds, *, steps, shortest=3, units=48):
+    """Test errors, in percent, of a recurrent net after 3, ..., 8 rows of a digit: (rates, 6, seeds).
 
     Args:
         read: function (parameters, x, length, kind, known) -> logits, statistics of each time; x (E, B, 8, 8).
         kind: "layer" or "batch".
-        batch, lr, steps: of plain gradient descent; each sequence has 3 to 8 rows, drawn at random.
+        batch, steps: of plain gradient descent; each sequence has `shortest` to 8 rows, drawn at random.
+        rates: learning rates; all of them train at once, each with every seed.
         units: of the state.
     """
     import torch
 
-    runs, generators = len(seeds), [torch.Generator().manual_seed(int(seed)) for seed in seeds]
+    generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
+    runs, lr = len(rates) * len(seeds), torch.tensor(np.repeat(rates, len(seeds)), dtype=torch.float32)[:, None, None]
+
+    def for_each_rate(draw):
+        return torch.stack([draw(g) for g in generators]).repeat(len(rates), *draw(torch.Generator()).ndim * [1])
 
     def normal(*shape):
-        return torch.stack([torch.randn(shape, generator=g) for g in generators]) / shape[0] ** 0.5
+        return for_each_rate(lambda g: torch.randn(shape, generator=g)) / shape[0] ** 0.5
 
     p = {"W": normal(8, units), "U": normal(units, units), "V": normal(units, 10), "c": torch.zeros(runs, 1, 10),
          "gamma": torch.ones(runs, 1, units), "beta": torch.zeros(runs, 1, units)}
     x_train, x_test = (torch.tensor(x).reshape(-1, 8, 8) for x in (data.x_train, data.x_test))
     y_train, y_test = torch.tensor(data.y_train), torch.tensor(data.y_test)
     for _ in range(steps):
-        index = torch.stack([torch.randint(len(x_train), (batch,), generator=g) for g in generators])
-        length = torch.stack([torch.randint(3, 9, (batch,), generator=g) for g in generators])
+        index = for_each_rate(lambda g: torch.randint(len(x_train), (batch,), generator=g))
+        length = for_each_rate(lambda g: torch.randint(shortest, 9, (batch,), generator=g))
         leaves = [v.requires_grad_() for v in p.values()]
         logits, _ = read(p, x_train[index], length, kind)
         labels = y_train[index].flatten()
@@ -129,7 +140,7 @@ def train_reader(read, kind, batch, lr, data, seeds, *, steps=150, units=48):
         found = torch.autograd.grad(loss, leaves)
         p = {name: (v - lr * dv).detach() for (name, v), dv in zip(p.items(), found)}
     with torch.no_grad():
-        lengths, known = torch.randint(3, 9, (runs, 600), generator=generators[0]), None
+        lengths, known = torch.randint(shortest, 9, (runs, 600), generator=generators[0]), None
         if kind == "batch":
             _, known = read(p, x_train[:600].expand(runs, -1, -1, -1), lengths, kind)
         errors = []
@@ -137,4 +148,4 @@ def train_reader(read, kind, batch, lr, data, seeds, *, steps=150, units=48):
             length = torch.full((runs, len(x_test)), rows)
             logits, _ = read(p, x_test.expand(runs, -1, -1, -1), length, kind, known)
             errors.append(100 * (logits.argmax(2) != y_test).float().mean(1))
-    return torch.stack(errors).numpy()
+    return torch.stack(errors).numpy().reshape(6, len(rates), -1).swapaxes(0, 1)
