@@ -5,6 +5,68 @@ import numpy as np
 from ...exercises.engine import exercise
 
 
+def _sizes_cases(seed=0):
+    rng = np.random.default_rng(32 + 100 * seed)
+    yield "two layers", ((2, 3, 5), (0.5, 1.0), 4)
+    yield "equal widths, sigma 1/2", ((16, 16, 16, 16), (0.125, 0.125, 0.125), 10)
+    yield "four layers, all different", ((7, 11, 4, 9, 3), tuple(rng.uniform(0.1, 0.9, 4)), 6)
+    yield "widths around 1000", ((1000, 1300, 900, 1100), tuple(rng.uniform(0.01, 0.05, 3)), 1200)
+
+
+def _neighbours(args, outputs):
+    widths, stds, _ = args
+    n, s, sizes = np.asarray(widths, float), np.asarray(stds, float), np.asarray(outputs[0], float)
+    return np.allclose((sizes[:-1] / sizes[1:]) ** 2 * n[:-2] * s[:-1] ** 2, n[2:] * s[1:] ** 2, rtol=1e-9)
+
+
+@exercise(
+    cases=_sizes_cases,
+    outputs=("sizes",),
+    hints=(
+        "draw one wide linear net, compute its dW by (3.2), and print their sizes beside yours",
+        "an entry of dW is a sum over the samples of an activation below times a back-signal above: three factors",
+        "(3.5) gives both mean squares: that of z of the layer below, and that of dz of this layer",
+    ),
+    laws={"two neighbours differ by what one of them gains backward and the other forward": _neighbours},
+    mistakes={
+        "dW is a sum over the samples, so its mean square grows with their number": {
+            "np.sqrt(samples * h * dz)": "np.sqrt(h * dz)"},
+        "the terms of the sum over samples are independent: their squares add, so the size grows with the root": {
+            "np.sqrt(samples * h * dz)": "samples * np.sqrt(h * dz)"},
+        "that is the mean square of dW; its size is the root": {"np.sqrt(samples * h * dz)": "samples * h * dz"},
+        "dW of layer l takes the activations below it, h of layer l - 1; you took those that it makes itself": {
+            "n[: k - 1] * s[: k - 1]": "n[:k] * s[:k]"},
+        "dW of layer l takes dz of layer l itself; the factors of its own W come in below it only": {
+            "n[k + 1 :] * s[k:]": "n[k:] * s[k - 1 :]"},
+        "forward a sum has fan-in terms, the width below": {"n[: k - 1] * s[: k - 1]": "n[1:k] * s[: k - 1]"},
+        "backward an input collects from the units above it: fan-out terms, not fan-in": {
+            "n[k + 1 :] * s[k:]": "n[k:-1] * s[k:]"},
+        "the widths count in both directions: each sum has as many terms as there are units": {
+            "n[: k - 1] * s[: k - 1]": "s[: k - 1]", "n[k + 1 :] * s[k:]": "s[k:]"},
+        "stds are standard deviations; a mean square takes their squares": {
+            "np.square(stds)": "np.asarray(stds)"},
+        "that is the forward half; dz shrinks or grows on the way down too": {
+            "np.sqrt(samples * h * dz)": "np.sqrt(samples * h)"},
+        "that is the backward half; the activations below belong to it": {
+            "np.sqrt(samples * h * dz)": "np.sqrt(samples * dz)"},
+    },
+)
+def weight_gradient_sizes(widths, stds, samples):
+    """Root mean square of dW in each layer of a wide linear net: (K,).
+
+    widths is (n_0, ..., n_K), stds the standard deviation of the weights of
+    each of the K layers. x and the gradient on top, dz of the last layer,
+    have independent entries of mean square 1; both have `samples` rows.
+    """
+    n, s = np.asarray(widths, float), np.square(stds)
+    sizes = []
+    for k in range(1, len(n)):
+        h = np.prod(n[: k - 1] * s[: k - 1])
+        dz = np.prod(n[k + 1 :] * s[k:])
+        sizes.append(np.sqrt(samples * h * dz))
+    return np.array(sizes)
+
+
 def _bound_cases(seed=0):
     rng = np.random.default_rng(30 + 100 * seed)
     yield "2 x 3 channels, kernel 1 x 1, ReLU", ((2, 3, 1, 1), 0.0)
@@ -153,65 +215,3 @@ def unit_start(matrices, x):
         biases.append(-z.mean(axis=0) / std)
         h = np.maximum((z - z.mean(axis=0)) / std, 0)
     return np.array(scaled), np.array(biases)
-
-
-def _sizes_cases(seed=0):
-    rng = np.random.default_rng(32 + 100 * seed)
-    yield "two layers", ((2, 3, 5), (0.5, 1.0), 4)
-    yield "equal widths, sigma 1/2", ((16, 16, 16, 16), (0.125, 0.125, 0.125), 10)
-    yield "four layers, all different", ((7, 11, 4, 9, 3), tuple(rng.uniform(0.1, 0.9, 4)), 6)
-    yield "widths around 1000", ((1000, 1300, 900, 1100), tuple(rng.uniform(0.01, 0.05, 3)), 1200)
-
-
-def _neighbours(args, outputs):
-    widths, stds, _ = args
-    n, s, sizes = np.asarray(widths, float), np.asarray(stds, float), np.asarray(outputs[0], float)
-    return np.allclose((sizes[:-1] / sizes[1:]) ** 2 * n[:-2] * s[:-1] ** 2, n[2:] * s[1:] ** 2, rtol=1e-9)
-
-
-@exercise(
-    cases=_sizes_cases,
-    outputs=("sizes",),
-    hints=(
-        "draw one wide linear net, compute its dW by (3.2), and print their sizes beside yours",
-        "an entry of dW is a sum over the samples of an activation below times a back-signal above: three factors",
-        "(3.5) gives both mean squares: that of z of the layer below, and that of dz of this layer",
-    ),
-    laws={"two neighbours differ by what one of them gains backward and the other forward": _neighbours},
-    mistakes={
-        "dW is a sum over the samples, so its mean square grows with their number": {
-            "np.sqrt(samples * h * dz)": "np.sqrt(h * dz)"},
-        "the terms of the sum over samples are independent: their squares add, so the size grows with the root": {
-            "np.sqrt(samples * h * dz)": "samples * np.sqrt(h * dz)"},
-        "that is the mean square of dW; its size is the root": {"np.sqrt(samples * h * dz)": "samples * h * dz"},
-        "dW of layer l takes the activations below it, h of layer l - 1; you took those that it makes itself": {
-            "n[: k - 1] * s[: k - 1]": "n[:k] * s[:k]"},
-        "dW of layer l takes dz of layer l itself; the factors of its own W come in below it only": {
-            "n[k + 1 :] * s[k:]": "n[k:] * s[k - 1 :]"},
-        "forward a sum has fan-in terms, the width below": {"n[: k - 1] * s[: k - 1]": "n[1:k] * s[: k - 1]"},
-        "backward an input collects from the units above it: fan-out terms, not fan-in": {
-            "n[k + 1 :] * s[k:]": "n[k:-1] * s[k:]"},
-        "the widths count in both directions: each sum has as many terms as there are units": {
-            "n[: k - 1] * s[: k - 1]": "s[: k - 1]", "n[k + 1 :] * s[k:]": "s[k:]"},
-        "stds are standard deviations; a mean square takes their squares": {
-            "np.square(stds)": "np.asarray(stds)"},
-        "that is the forward half; dz shrinks or grows on the way down too": {
-            "np.sqrt(samples * h * dz)": "np.sqrt(samples * h)"},
-        "that is the backward half; the activations below belong to it": {
-            "np.sqrt(samples * h * dz)": "np.sqrt(samples * dz)"},
-    },
-)
-def weight_gradient_sizes(widths, stds, samples):
-    """Root mean square of dW in each layer of a wide linear net: (K,).
-
-    widths is (n_0, ..., n_K), stds the standard deviation of the weights of
-    each of the K layers. x and the gradient on top, dz of the last layer,
-    have independent entries of mean square 1; both have `samples` rows.
-    """
-    n, s = np.asarray(widths, float), np.square(stds)
-    sizes = []
-    for k in range(1, len(n)):
-        h = np.prod(n[: k - 1] * s[: k - 1])
-        dz = np.prod(n[k + 1 :] * s[k:])
-        sizes.append(np.sqrt(samples * h * dz))
-    return np.array(sizes)
