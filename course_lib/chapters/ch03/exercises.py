@@ -172,6 +172,11 @@ def _each_unit_is_standard(args, outputs):
         ("one number for the whole layer, as in LSUV; here each unit, a column of z, has its own",
          "the samples are the rows of z", "z.std(axis=0) and z.mean(axis=0)"): {
             "std = z.std(axis=0)": "std = z.std()"},
+        "each bias takes off the mean of the old z, in what comes out and in what is sent on": {
+            "-z.mean(axis=0) / std": "-z.mean(axis=0)", "(z - z.mean(axis=0)) / std": "z / std - z.mean(axis=0)"},
+        "that is LSUV: one number for the layer, and no bias; here each unit, a column of z, has both of its own": {
+            "std = z.std(axis=0)": "std = z.std()", "-z.mean(axis=0) / std": "0 * z[0]",
+            "(z - z.mean(axis=0)) / std": "z / std"},
         "one mean and one standard deviation for the whole layer; each unit, a column of z, has its own": {
             "std = z.std(axis=0)": "std = z.std()", "-z.mean(axis=0) / std": "np.full(len(W), -z.mean() / std)",
             "(z - z.mean(axis=0)) / std": "(z - z.mean()) / std"},
