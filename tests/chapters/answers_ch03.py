@@ -20,32 +20,38 @@ def bound_in_one_line(shape, slope):
     return np.array((6 / ((1 + slope**2) * shape[1] * shape[2] * shape[3])) ** 0.5)
 
 
-def lsuv_with_the_new_matrix(matrices, x):
-    scaled = matrices.copy()
+def start_layer_by_layer(matrices, x):
+    scaled, biases = matrices.copy(), np.empty(matrices.shape[:2])
     for k in range(len(scaled)):
-        scaled[k] /= (x @ scaled[k]).std()
-        x = np.maximum(x @ scaled[k], 0)
-    return scaled
+        scaled[k] /= (x @ scaled[k]).std(0)
+        biases[k] = -(x @ scaled[k]).mean(0)
+        x = (x @ scaled[k] + biases[k]).clip(0)
+    return scaled, biases
 
 
-def lsuv_by_running_from_the_bottom(matrices, x):
-    found = []
+def start_by_running_from_the_bottom(matrices, x):
+    Ws, bs = [], []
     for W in matrices:
         h = x
-        for V in found:
-            h = (h @ V).clip(0)
-        found.append(W / np.sqrt(np.var(h @ W)))
-    return np.stack(found)
+        for V, b in zip(Ws, bs):
+            h = np.maximum(h @ V + b, 0)
+        mu, sd = np.mean(h @ W, axis=0), np.sqrt(np.var(h @ W, axis=0))
+        Ws.append(W @ np.diag(1 / sd))
+        bs.append(-mu / sd)
+    return np.stack(Ws), np.stack(bs)
 
 
-def lsuv_with_one_factor_for_the_chain(matrices, x):
-    h, before, scaled = x, 1.0, []
+def start_by_standardize(matrices, x):
+    from course_lib import standardize
+
+    scaled, biases, h = [], [], x
     for W in matrices:
-        z = h @ W  # of the old net: a ReLU passes positive factors on
-        scaled.append(W * before / np.std(z))
-        before = np.std(z)
-        h = np.maximum(z, 0)
-    return scaled
+        z = h @ W
+        z_hat, cache = standardize(z, (0,), eps=0)
+        scaled.append(W * cache.inv_std)
+        biases.append((z_hat - h @ scaled[-1])[0])
+        h = np.where(z_hat > 0, z_hat, 0)
+    return scaled, biases
 
 
 def sizes_by_two_passes(widths, stds, samples):
@@ -77,7 +83,7 @@ def sizes_from_neighbours(widths, stds, samples):
 
 STYLES = {
     "uniform_bound": [bound_from_the_standard_deviation, bound_by_torch_names, bound_in_one_line],
-    "mended_lsuv": [lsuv_with_the_new_matrix, lsuv_by_running_from_the_bottom, lsuv_with_one_factor_for_the_chain],
+    "unit_start": [start_layer_by_layer, start_by_running_from_the_bottom, start_by_standardize],
     "weight_gradient_sizes": [sizes_by_two_passes, sizes_by_cumulated_products, sizes_from_neighbours],
 }
 

@@ -232,8 +232,24 @@ def test_numbers_of_the_critical_line():
     assert np.isclose(600**0.5 * weight.std().item(), 1 / 3**0.5, rtol=0.02)
 
 
+def test_calls_of_torch_and_of_the_package_draw_at_the_same_scale():
+    """The table of "Where libraries stand on the map": sigma of a matrix that is not square."""
+    torch.manual_seed(1)
+    w, rng, n_in, n_out = torch.empty(500, 700), np.random.default_rng(1), 700, 500
+    calls = torch.nn.init
+    for squared, ours, theirs in [
+        (1, init.lecun_normal(rng, n_in, n_out), lambda: calls.kaiming_normal_(w, nonlinearity="linear")),
+        (2 * n_in / (n_in + n_out), init.xavier_normal(rng, n_in, n_out), lambda: calls.xavier_normal_(w)),
+        (2, init.he_normal(rng, n_in, n_out), lambda: calls.kaiming_normal_(w, nonlinearity="relu")),
+        (1.15**2, init.orthogonal(rng, n_in, n_out, gain=1.15), lambda: calls.orthogonal_(w, gain=1.15)),
+        (1 / 3, None, lambda: calls.kaiming_uniform_(w, a=5**0.5)),
+    ]:
+        for drawn in [theirs().numpy()] + ([] if ours is None else [ours.T]):
+            assert np.isclose(n_in * np.mean(drawn**2), squared, rtol=0.02)
+
+
 def test_sixteen_bits_run_out_after_ninety_layers():
-    """The answer to exercise 3.3."""
+    """The answer to exercise 3.4."""
     smallest = float(torch.finfo(torch.float16).smallest_normal) * 2.0**-10
     assert np.isclose(smallest, 6e-8, rtol=0.02)
     assert round(np.log(1e-3 / smallest) / np.log(1 / 0.9)) == 92

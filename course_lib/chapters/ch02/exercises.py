@@ -36,7 +36,7 @@ def _has_the_moments(args, outputs):
     hints=(
         "print np.cov(y.T, bias=True) beside that of reference: which of mean and covariance is not right?",
         "three steps: take the mean off, make x white with cov(x)**(-1/2), then colour with cov(reference)**(1/2)",
-        "(2.5), third matrix, and its inverse for the other covariance: u * s @ u.T",
+        "(2.5), second matrix, and its inverse for the other covariance: u * s @ u.T",
     ),
     laws={"y has the mean and the covariance of reference": _has_the_moments},
     mistakes={
@@ -66,6 +66,15 @@ def _has_the_moments(args, outputs):
         "a covariance divides by N here, not by N - 1": {"bias=True": "bias=False"},
         "np.cov wants features as rows: transpose": {"np.cov(batch.T, bias=True)":
             "np.resize(np.cov(batch, bias=True), (batch.shape[1],) * 2)"},
+        ("the two roots stand in the wrong order: samples are rows, so what stands next to x acts first",
+         "two matrices commute only when they share their axes, as in the first case",
+         "x @ (make white) @ (colour)"): {
+            "root(x, -0.5) @ root(reference, 0.5)": "root(reference, 0.5) @ root(x, -0.5)"},
+        ("the moments are right, but both roots are Cholesky's, which are triangular: symmetric ones were asked for",
+         "Cholesky whitens and colours too, and lands in another rotation",
+         "(2.5), second and not third: u * var**power @ u.T"): {
+            "root(x, -0.5)": "np.linalg.inv(np.linalg.cholesky(np.cov(x.T, bias=True))).T",
+            "root(reference, 0.5)": "np.linalg.cholesky(np.cov(reference.T, bias=True)).T"},
         "x and reference have changed places": {"root(x, -0.5)": "root(reference, -0.5)",
             "root(reference, 0.5)": "root(x, 0.5)"},
     },
@@ -133,6 +142,14 @@ def _moves_with_the_trace(args, outputs):
         "turn back with u ... u.T at the end": {"u @ inner @ u.T": "inner"},
         "u and u.T have changed places in the last turn": {"u @ inner @ u.T": "u.T @ inner @ u"},
         "2 * s_i is right on the diagonal only; off it the two differ": {"(s[:, None] + s)": "(2 * s)"},
+        ("1 / 2 R^-1 dR is the rule for a number; R and dr are matrices, and do not commute",
+         "from R R = cov comes dR R + R dR = dcov: two terms on two sides, and no common factor to divide by",
+         "in the basis of the eigenvectors each entry has its own divisor, s_i + s_j"): {
+            "u @ inner @ u.T": "np.linalg.inv(u * s @ u.T) @ dr / 2"},
+        ("the mean of R^-1 dr / 2 and dr R^-1 / 2 is symmetric, but the rule of a number: R and dr do not commute",
+         "in the basis of the eigenvectors it multiplies an entry by (1 / s_i + 1 / s_j) / 4",
+         "R R = cov gives 1 / (s_i + s_j); the two agree only where s_i = s_j"): {
+            "(u.T @ dr @ u) / (s[:, None] + s)": "(u.T @ dr @ u) * (1 / s[:, None] + 1 / s) / 4"},
         "the product rule has two terms: s_i + s_j, not its half": {"(s[:, None] + s)": "((s[:, None] + s) / 2)"},
         "a small change of cov moves R by less, the larger the variance: divide, do not multiply": {
             "/ (s[:, None] + s)": "* (s[:, None] + s)"},

@@ -110,12 +110,12 @@ def cost_against_size(sizes, milliseconds, powers):
     Args:
         sizes: (K,).
         milliseconds: dict from the name of a way to (K,).
-        powers: dict from the name to the fitted power.
+        powers: dict from some of the names to the fitted power.
     """
     fig, panel = plt.subplots(figsize=(WIDTH, 3.2))
     plt.close(fig)
     for (label, time), color, style, marker in zip(milliseconds.items(), COLORS, STYLES, MARKERS):
-        label = f"{label}: power {powers[label]:.1f}"
+        label += f": power {powers[label]:.1f}" if label in powers else ""
         panel.loglog(sizes, time, ls=style, color=color, marker=marker, ms=5, label=label)
     panel.set(xlabel="number of features D", ylabel="milliseconds")
     panel.set_xticks(sizes, [str(size) for size in sizes])

@@ -91,7 +91,7 @@ def signals_of_three_scales(wide, narrow):
     layers = 1 + np.arange(next(iter(wide.values())).shape[1])
     for (label, values), color, style in zip(wide.items(), COLORS, STYLES):
         for k, panel in enumerate(panels):
-            panel.semilogy(layers, values[k], ls=style, color=color, label=label)
+            panel.semilogy(layers, values[k], ls=style, color=color, label=f"s = {label}")
             panel.plot(layers, narrow[label][:, k].T, "o", color=color, ms=3.5, alpha=0.6, mew=0)
     for panel, title in zip(panels, ("activations", "back-signals", "weight gradients")):
         panel.set(title=title, xticks=layers, xlabel="layer")
@@ -122,12 +122,13 @@ def two_directions(measured, predicted):
     return fig
 
 
-def over_depth(measured, predicted, *, ylabel, loglog=False):
-    """A mean square over the layers: dots measured, lines predicted.
+def over_depth(measured, predicted, *, letter, loglog=False):
+    """Mean square of z over the layers: dots measured, lines predicted.
 
     Args:
         measured: dict from a label to (E, K).
         predicted: dict from a label, of those or new, to (K,).
+        letter: what the labels of `measured` are values of.
     """
     fig, panel = plt.subplots(figsize=(WIDTH, 3.4))
     plt.close(fig)
@@ -136,10 +137,10 @@ def over_depth(measured, predicted, *, ylabel, loglog=False):
         seen = np.unique(np.geomspace(1, len(line), 20).astype(int)) if loglog else layers[::3]
         if label in measured:
             panel.plot(seen, measured[label].T[seen - 1], "o", color=color, ms=3.5, alpha=0.5, mew=0)
-            panel.plot(layers, line, ls=style, color=color, label=label)
+            panel.plot(layers, line, ls=style, color=color, label=f"{letter} = {label}")
         else:
             panel.plot(layers, line, ls=":", color=INK, label=label)
-    panel.set(xlabel="layer", ylabel=ylabel, yscale="log", xscale="log" if loglog else "linear")
+    panel.set(xlabel="layer", ylabel="mean square of z", yscale="log", xscale="log" if loglog else "linear")
     if loglog:
         _plain(panel.xaxis, [1, 2, 5, 10, 20, 50, 100])
     fig.legend(*panel.get_legend_handles_labels(), loc="outside lower center", ncols=2)
@@ -174,7 +175,7 @@ def stream_and_steps(blocks, measured, predicted, rates, steps, *, top):
         left.semilogy(blocks, line, ls=style, color=color)
         left.plot(blocks, measured[label].T, "o", color=color, ms=3.5, alpha=0.6, mew=0)
     left.set(xlabel="block", ylabel="mean square of x")
-    _steps(right, rates, steps, top)
+    _steps(right, rates, {f"r = {label}": arm for label, arm in steps.items()}, top)
     right.set(xlabel="learning rate", ylabel="steps to 90 %")
     fig.legend(*right.get_legend_handles_labels(), loc="outside upper center", ncols=2)
     return fig
