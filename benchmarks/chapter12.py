@@ -54,12 +54,17 @@ DEEP = {"none": Design(none), "post": Design(post), "pre": Design(pre), "peri": 
         "pre, LayerScale": Design(page["layer_scale"], out=0.1),
         "DeepNorm": Design(page["deepnorm"](DEPTH), branch=(8 * DEPTH) ** -0.25)}
 WARM = {"post": Design(post), "pre": Design(pre), "peri": Design(peri),
-        "DeepNorm": Design(page["deepnorm"](SIX), branch=(8 * SIX) ** -0.25)}
+        "DeepNorm": Design(page["deepnorm"](SIX), branch=(8 * SIX) ** -0.25),
+        "post, alpha alone": Design(page["deepnorm"](SIX)),
+        "post, small start alone": Design(post, branch=(8 * SIX) ** -0.25)}
 RATE = {"none": Design(none), "post": Design(post), "pre": Design(pre), "pre, cap": Design(pre, cap=10.0),
         "pre, QK-norm": Design(pre, qk_norm=True), "peri": Design(peri), "peri, cap": Design(peri, cap=10.0),
         "peri, QK-norm": Design(peri, qk_norm=True), "output": Design(output),
         "output, QK-norm": Design(output, qk_norm=True), "pre, no final norm": Design(pre, final=False)}
-DEEP_RATES, SLOW_RATES = (0.002, 0.004, 0.008, 0.016), (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032)
+DEEP_RATES = dict.fromkeys(DEEP, (0.004, 0.008, 0.016, 0.032)) | {
+    "none": (0.0005, 0.001), "DeepNorm": (0.002, 0.004, 0.008, 0.016), "post": (0.0005, 0.001, 0.004, 0.008),
+    "none, 1/sqrt(2L)": (0.0005, 0.001, 0.002, 0.004)}  # each arm's best rate is none at the edge, where one trains
+SLOW_RATES = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064)
 FAST_RATES = (0.005, 0.01, 0.02, 0.028, 0.04, 0.057, 0.08, 0.113, 0.16)
 
 
@@ -86,21 +91,38 @@ def look(experiment, arm, design, nets, rates, seeds, blocks):
     return rows
 
 
+def at_the_start(seeds):
+    """The rows of 24 blocks before any training, at "rate" 0."""
+    nets = page["measures"].new_nets(DEPTH, seeds)
+    for p in page["measures"].parameters(nets):
+        p.requires_grad_()
+    for arm in ("none", "post", "pre", "peri"):
+        yield from look("start", arm, DEEP[arm], nets, [0], seeds, blocks=True)
+
+
 def run(first):
     seeds = range(first, first + 5)
-    for experiment, arms, depth, rates, steps, warms in [
-            ("rate", RATE, 2, FAST_RATES, 200, [20]), ("warm-up", WARM, SIX, SLOW_RATES, 200, [0, 60]),
+    yield from at_the_start(seeds)
+    for experiment, arms, depth, grids, steps, warms in [
+            ("rate", RATE, 2, dict.fromkeys(RATE, FAST_RATES), 200, [20]),
+            ("warm-up", WARM, SIX, dict.fromkeys(WARM, SLOW_RATES), 200, [0, 60]),
             ("deep", DEEP, DEPTH, DEEP_RATES, 100, [20])]:
         for arm, design in arms.items():
             for warm in warms:
-                start, name = time.process_time(), f"{arm}, warm-up {warm}" if len(warms) > 1 else arm
-                nets = page["learn"](design, depth, rates, steps=steps, warm=warm, seeds=seeds)
-                rows = look(experiment, name, design, nets, rates, seeds, blocks=depth == DEPTH)
-                loss = np.array([float(row[6]) for row in rows if row[4] == "copying loss"]).reshape(len(rates), 5)
-                print(f"{experiment}: {name:28} {time.process_time() - start:5.1f} s", *(
-                    f"{rate:g}: {np.median(each):.3f} [{each.min():.3f}, {each.max():.3f}]"
-                    for rate, each in zip(rates, loss, strict=True)), sep="  ", flush=True)
-                yield from rows
+                name = f"{arm}, warm-up {warm}" if len(warms) > 1 else arm
+                yield from trained(experiment, name, design, depth, grids[arm], steps, warm, seeds)
+
+
+def trained(experiment, name, design, depth, rates, steps, warm, seeds):
+    """The rows of one arm."""
+    start = time.process_time()
+    nets = page["learn"](design, depth, rates, steps=steps, warm=warm, seeds=seeds)
+    rows = look(experiment, name, design, nets, rates, seeds, blocks=depth == DEPTH)
+    loss = np.array([float(row[6]) for row in rows if row[4] == "copying loss"]).reshape(len(rates), len(seeds))
+    print(f"{experiment}: {name:28} {time.process_time() - start:5.1f} s", *(
+        f"{rate:g}: {np.median(each):.3f} [{each.min():.3f}, {each.max():.3f}]"
+        for rate, each in zip(rates, loss, strict=True)), sep="  ", flush=True)
+    return rows
 
 
 def processor():

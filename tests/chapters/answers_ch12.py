@@ -95,4 +95,9 @@ STYLES = {
     "pre_norm_stack": [stack_by_functions, stack_in_torch, stack_folded],
     "qk_clip": [clip_by_loops, clip_by_einsum, clip_in_torch],
 }
-EQUIVALENT = {}
+_LAST = "the last of two axes is axis 1"
+EQUIVALENT = {
+    "post_block_dx": {"-1 -> 1": _LAST, "-1 -> 1 (2)": _LAST,
+                      "x @ W > 0 -> x @ W >= 0": "it is exactly 0 only where W is, and then nothing passes W"},
+    "pre_norm_stack": {"-1 -> 1": _LAST, "True -> False": "there are as many gains as matrices"},
+}

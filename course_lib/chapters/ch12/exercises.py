@@ -160,7 +160,7 @@ def pre_norm_stack(x, Ws, gammas, final, eps):
     """Blocks x + relu(norm(x) @ W), one for each W, and a norm after the last.
 
     x is (T, D); Ws and gammas are lists of (D, D) and (D,); final is the gain
-    of the last norm. norm(x) is x over the root of mean(x**2) + eps, times gain.
+    of the last norm. norm(x) is gamma * x over the root of mean(x**2) + eps.
     """
     def rms(x, gamma):
         return gamma * x / np.sqrt((x**2).mean(axis=-1, keepdims=True) + eps)
