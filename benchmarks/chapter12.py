@@ -1,6 +1,6 @@
 """The long runs of chapter 12, which its figures draw: writes course_lib/chapters/ch12/long_runs.csv.
 
-    OMP_NUM_THREADS=1 python benchmarks/chapter12.py            about five minutes on one core
+    OMP_NUM_THREADS=1 python benchmarks/chapter12.py            about ten minutes on one quiet core
     OMP_NUM_THREADS=1 python benchmarks/chapter12.py 100        prints only, with seeds 100, 101, ...
 
 Nothing is written twice: the transformer, its designs and the measures are those of the chapter's own text.
@@ -119,6 +119,8 @@ def trained(experiment, name, design, depth, rates, steps, warm, seeds):
     nets = page["learn"](design, depth, rates, steps=steps, warm=warm, seeds=seeds)
     rows = look(experiment, name, design, nets, rates, seeds, blocks=depth == DEPTH)
     loss = np.array([float(row[6]) for row in rows if row[4] == "copying loss"]).reshape(len(rates), len(seeds))
+    best = f"{rates[np.nan_to_num(np.median(loss, axis=1), nan=np.inf).argmin()]:g}"
+    rows = [row for row in rows if row[2] == best or row[5] in ("", len(nets[0])) and row[4] != "dstream"]
     print(f"{experiment}: {name:28} {time.process_time() - start:5.1f} s", *(
         f"{rate:g}: {np.median(each):.3f} [{each.min():.3f}, {each.max():.3f}]"
         for rate, each in zip(rates, loss, strict=True)), sep="  ", flush=True)
