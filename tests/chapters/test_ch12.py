@@ -1,4 +1,4 @@
-"""Chapter 12, norms in transformers: each equation and each claim about numbers, by a way that is not the text's own."""
+"""Chapter 12, norms in transformers: each equation and each claim about numbers, by a way of its own."""
 
 import chapter12 as long_benchmark  # benchmarks/chapter12.py: it takes the definitions out of the chapter's text
 import numpy as np

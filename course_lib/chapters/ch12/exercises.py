@@ -77,7 +77,7 @@ def _post_law(args, outputs):
             "(dz_hat * z_hat).mean(axis=-1, keepdims=True)": "(dz_hat * z_hat).sum(axis=-1, keepdims=True)"},
         "the scale 1 / rms is missing": {"dz = inv_rms * (": "dz = 1.0 * ("},
         "the root is missing: 1 / rms, not 1 / rms**2": {
-            "1 / np.sqrt((z**2).mean(axis=-1, keepdims=True) + eps)": "1 / ((z**2).mean(axis=-1, keepdims=True) + eps)"},
+            "np.sqrt((z**2).mean(axis=-1, keepdims=True) + eps)": "((z**2).mean(axis=-1, keepdims=True) + eps)"},
         "eps is missing: it is added to the mean square, inside the root": {" + eps)": ")"},
         "the second road lowers dz: its sign is negative": {"- z_hat * along": "+ z_hat * along"},
     },
