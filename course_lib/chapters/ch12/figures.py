@@ -31,6 +31,7 @@ def through_the_blocks(columns, limits):
                 style["marker"] = None
                 median_and_range(grid[row, place], np.arange(len(values)), values, label=name, **style)
             grid[row, place].set(yscale="log", ylim=limit)
+            grid[row, place].minorticks_off()
         grid[1, place].set(xlabel="block", xticks=range(0, len(values), 6))
     grid[0, 0].set_ylabel("stream")
     grid[1, 0].set_ylabel("gradient at the stream")
@@ -81,8 +82,10 @@ def warm_up(rates, losses, levels, alike):
     for name, values in alike.items():
         style = _style(list(losses).index(name))
         style["marker"] = None
-        median_and_range(right, np.arange(1, 1 + len(values)), np.maximum(1 - values, 1e-5), label=name, **style)
+        steps = np.unique(np.geomspace(1, len(values), 36).astype(int))  # few points: the page carries each of them
+        median_and_range(right, steps, np.maximum(1 - values[steps - 1], 1e-5), label=name, **style)
     right.set(xscale="log", yscale="log", xlabel="step", ylabel="1 - cosine of two tokens")
+    right.minorticks_off()
     fig.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return fig
 
@@ -110,6 +113,7 @@ def to_failure(rates, arms, levels):
     _levels(panels[0], levels)
     panels[0].set(xscale="log", ylabel="loss, second half", ylim=(0, 2.95))
     panels[1].set(yscale="log", ylabel="largest logit")
+    panels[1].minorticks_off()
     panels[2].set(xlabel="learning rate", ylabel="entropy, nats", ylim=(0, None))
     panels[2].set_xticks(rates, [f"{rate:g}" for rate in rates])
     panels[2].minorticks_off()
