@@ -44,7 +44,7 @@ def _post_law(args, outputs):
     outputs=("dx",),
     hints=(
         "two steps back: first through the norm, then through x + f(x). Nudge an entry of x to test yours",
-        "call z = x + relu(x @ W). The norm's backward pass, (7.4), belongs to z, and gives dz",
+        "call z = x + relu(x @ W). The norm's backward pass, chapter 7's, belongs to z, and gives dz",
         "dx is dz by the skip, and (dz where x @ W > 0) @ W.T by the branch",
     ),
     laws={"stretching a token costs nothing (eps is small): the sum of dx * x is 0 for each token": _post_law},
