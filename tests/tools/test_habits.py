@@ -97,3 +97,11 @@ def test_hooks_run_what_is_there():
             assert (ROOT / name).exists()
         assert ".venv/bin/" in hook["entry"] and hook["language"] == "system"
         re.compile(hook.get("files", ""))
+
+
+def test_every_file_of_the_package_is_installed_with_it():
+    """A chapter that reads a table finds it in an installed copy too, as on Colab."""
+    patterns = tomllib.loads(read("pyproject.toml"))["tool"]["setuptools"]["package-data"]["*"]
+    data = {path for path in (ROOT / "course_lib").rglob("*")
+            if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert [str(path) for path in data if not any(path.match(each) for each in patterns)] == []
