@@ -1,0 +1,141 @@
+"""The race of chapter 13: each arm tuned alike, then ten fresh seeds; small batches, depth, four times the rate; time.
+
+    OMP_NUM_THREADS=1 python benchmarks/which_norm.py           runs what the table does not hold yet, and appends it
+    OMP_NUM_THREADS=1 python benchmarks/which_norm.py time      measures the time of a step anew
+
+The table is course_lib/chapters/ch13/which_norm.csv, where the chapter reads it; delete it to run everything.  A line
+that begins with # says when and on what machine the rows below it were made.  Half an hour on one core.
+
+tune     the error in % of validation data, three seeds (100 to 102) at each rate of the grid; it grows by another
+         factor of 2 for as long as the best rate stands at its edge
+report   the error of test data, ten seeds (0 to 9) at the best rate
+rate x 4 the same at four times this rate, five seeds
+"""
+
+import csv
+import os
+import platform
+import re
+import sys
+import time
+from datetime import date
+from functools import partial
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch loads its thread pool
+
+import numpy as np
+import torch
+
+from course_lib.chapters.ch13 import race
+
+TABLE = Path(race.__file__).with_name("which_norm.csv")
+FIELDS = ["task", "setting", "arm", "kind", "rate", "seed", "value"]
+RATES = {"images": [0.05, 0.1, 0.2, 0.4], "sequences": [0.01, 0.02, 0.04, 0.08]}
+TUNE, REPORT, HIGH = range(100, 103), range(10), range(5)
+SETTINGS = {  # in this order
+    ("sequences", "base"): {},
+    ("images", "base"): {},
+    ("sequences", "batch of 2"): {"size": 2, "steps": 1200},
+    ("images", "16 blocks"): {"blocks": 16, "steps": 200},
+}
+
+
+def machine():
+    try:
+        names = re.findall(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        names = []
+    return (f"# {date.today()}, {names[0] if names else platform.machine()}, {torch.get_num_threads()} thread, "
+            f"Python {platform.python_version()}, NumPy {np.__version__}, torch {torch.__version__}")
+
+
+def rows():
+    if not TABLE.exists():
+        return []
+    lines = [line for line in TABLE.read_text(encoding="utf8").splitlines() if not line.startswith("#")]
+    return list(csv.DictReader(lines))
+
+
+def append(new):
+    with open(TABLE, "a", newline="", encoding="utf8") as file:
+        csv.writer(file, lineterminator="\n").writerows(new)
+
+
+def of_size(arm, size):
+    """Batch norm over that many samples; the other layers do not know the size of the batch."""
+    return arm._replace(layer=partial(race.batch_norm, size=size)) if arm.layer is race.batch_norm else arm
+
+
+def trials(task, arm, pairs, which, **setting):
+    """Errors in %, one for each pair (rate, seed)."""
+    rates, seeds = zip(*pairs)
+    nets = race.train(task, arm, rates, seeds, **setting)
+    return race.errors(task, arm, nets, which)
+
+
+def tuned(task, setting, name, arm, options, done):
+    """The best rate, with the rows of all rates tried."""
+    found = {}
+    for row in done:
+        if (row["task"], row["setting"], row["arm"], row["kind"]) == (task, setting, name, "tune"):
+            found.setdefault(float(row["rate"]), []).append(float(row["value"]))
+    todo = [rate for rate in RATES[task] if rate not in found]
+    while todo:
+        pairs = [(rate, seed) for rate in todo for seed in TUNE]
+        values = trials(task, arm, pairs, "valid", **options)
+        append([task, setting, name, "tune", f"{rate:g}", seed, f"{value:.3f}"]
+               for (rate, seed), value in zip(pairs, values))
+        for (rate, _), value in zip(pairs, values):
+            found.setdefault(rate, []).append(value)
+        grid = sorted(found)
+        best = min(grid, key=lambda rate: np.mean(found[rate]))
+        todo = [grid[0] / 2] if best == grid[0] else [grid[-1] * 2] if best == grid[-1] else []
+        todo = [float(f"{rate:g}") for rate in todo]
+    return min(found, key=lambda rate: np.mean(found[rate]))
+
+
+def run(task, setting, name, arm, options):
+    done = rows()
+    if any((row["task"], row["setting"], row["arm"], row["kind"]) == (task, setting, name, "report") for row in done):
+        return
+    began = time.process_time()
+    best = tuned(task, setting, name, arm, options, done)
+    pairs = [(best, seed) for seed in REPORT] + [(float(f"{4 * best:g}"), seed) for seed in HIGH]
+    values = trials(task, arm, pairs, "test", **options)
+    append([task, setting, name, "report" if rate == best else "rate x 4", f"{rate:g}", seed, f"{value:.3f}"]
+           for (rate, seed), value in zip(pairs, values))
+    print(f"{task}, {setting}, {name}: rate {best:g}, {values[:10].mean():.2f} "
+          f"({values[:10].min():.2f} to {values[:10].max():.2f}), x 4: {values[10:].mean():.1f}; "
+          f"{time.process_time() - began:.0f} s", flush=True)
+
+
+def step_times(rounds=12):
+    """The arms take turns; the best time of a step of five nets, by the process's own clock, in ms for one net."""
+    for task in race.TASKS:
+        best = dict.fromkeys(race.ARMS, np.inf)
+        for _ in range(rounds):
+            for name, arm in race.ARMS.items():
+                began = time.process_time()
+                race.train(task, arm, [0.01] * 5, range(5), steps=4)
+                best[name] = min(best[name], (time.process_time() - began) / 20)
+        append([task, "base", name, "ms a step", "", "", f"{1000 * seconds:.3f}"] for name, seconds in best.items())
+
+
+def main():
+    torch.set_num_threads(1)
+    if not TABLE.exists():
+        append([FIELDS])
+    with open(TABLE, "a", encoding="utf8") as file:
+        file.write(machine() + "\n")
+    if sys.argv[1:] == ["time"]:
+        return step_times()
+    for (task, setting), options in SETTINGS.items():
+        for name, arm in race.ARMS.items():
+            run(task, setting, name, of_size(arm, options.get("size", race.BATCH)), options)
+        if (task, setting) == ("images", "base"):  # statistics over 2 of the 32 images: nobody else knows of a batch
+            run(task, "base", "batch norm over 2", of_size(race.ARMS["batch norm"], 2), options)
+
+
+if __name__ == "__main__":
+    main()
