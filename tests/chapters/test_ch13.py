@@ -1,4 +1,4 @@
-"""Chapter 13, which norm, when, and none at all: each equation and each claim about numbers, by a way that is not the text's own."""
+"""Chapter 13, which norm, when, and none at all: each equation and each claim about numbers, by another way."""
 
 import pytest
 

@@ -130,20 +130,29 @@ def affine(p, site, layer, x):
     return torch.addcmul(p["beta"][site][:, None], p["gamma"][site][:, None], x_hat)
 
 
+def activated(p, site, arm, x):
+    """The layer, gamma and beta, and ReLU, of maps (N, C, H, W)."""
+    y = affine(p, site, arm.layer, x.flatten(2))
+    y = torch.maximum(y, p["extra"][site][:, None]) if arm.threshold else F.relu(y)
+    return y.view(x.shape)
+
+
+def image_stream(p, x, arm):
+    """Maps (N, C, 5, 5) of images (N, 1, 10, 10): what each block adds to, and the last sum."""
+    stream = [F.conv2d(x, p["stem"], stride=2, padding=1)]
+    for block, scale in enumerate(p["scale"]):
+        h = stream[-1]
+        for site in (2 * block, 2 * block + 1):
+            weight = arm.weights(p["conv"][site], p["conv gain"][site])
+            h = F.conv2d(activated(p, site, arm, h), weight, padding=1)
+        stream.append(stream[-1] + scale * h)
+    return stream
+
+
 def image_net(p, x, arm):
     """Logits (N, 10) of images (N, 1, 10, 10)."""
-    def before(x, site):
-        y = affine(p, site, arm.layer, x.flatten(2))
-        y = torch.maximum(y, p["extra"][site][:, None]) if arm.threshold else F.relu(y)
-        return y.view(x.shape)
-
-    x = F.conv2d(x, p["stem"], stride=2, padding=1)
-    for block, scale in enumerate(p["scale"]):
-        h = x
-        for site in (2 * block, 2 * block + 1):
-            h = F.conv2d(before(h, site), arm.weights(p["conv"][site], p["conv gain"][site]), padding=1)
-        x = x + scale * h
-    return before(x, -1).mean((2, 3)) @ p["head"] + p["bias"]
+    last = activated(p, -1, arm, image_stream(p, x, arm)[-1])
+    return last.mean((2, 3)) @ p["head"] + p["bias"]
 
 
 def attention(q, k, v):
@@ -301,7 +310,7 @@ def train(task, arm, rates, seeds, *, blocks=None, steps=None, size=BATCH):
     for step in range(steps):
         x, y = map(torch.stack, zip(*(of.batch(rng, size) for rng in draws)))
         loss = F.cross_entropy(run(p, x).flatten(0, -2), y.flatten(), reduction="sum") / y[0].numel()
-        gradients = torch.autograd.grad(loss, moving)
+        gradients = torch.autograd.grad(loss, moving, materialize_grads=True)
         now = rates * min(1, (step + 1) / (0.1 * steps)) * 0.5 * (1 + np.cos(np.pi * step / steps))
         with torch.no_grad():
             for v, m, s, g in zip(moving, first, second, gradients):
