@@ -129,9 +129,11 @@ def _choice_law(args, outputs):
     },
 )
 def choose_rate(rates, errors):
-    """The best rate, and the rate to try next: half or twice the best one if it stands at an edge, else 0.
+    """The best rate, and the rate to try next.
 
-    rates is (K,), in any order; errors is (K, S), in %, nan where a run was lost.
+    That is half or twice the best one if it stands at an edge, else 0.
+    rates is (K,), in any order; errors is (K, R), in %, nan where a run was
+    lost.
     """
     score = np.where(np.isnan(errors), 100.0, errors).mean(axis=1)
     best = rates[score.argmin()]
