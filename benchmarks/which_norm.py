@@ -37,6 +37,7 @@ SETTINGS = [  # in this order; those after the first two with five seeds, and wi
     ("sequences", "base", {}, list(race.ARMS)),
     ("images", "base", {}, list(race.ARMS)),
     ("images", "over 2 of 32", {"size": 32}, ["batch norm"]),
+    ("sequences", "not before the head", {}, ["batch norm", "layer norm", "RMS norm"]),
     ("sequences", "batch of 2", {"size": 2, "steps": 1200}, list(race.ARMS)),
     ("images", "16 blocks", {"blocks": 16, "steps": 200}, list(race.ARMS)),
     ("images", "1500 steps", {"steps": 1500}, SOME[:4]),
@@ -99,6 +100,7 @@ def run(task, setting, name, options):
         return
     began = time.process_time()
     arm = race.of_size(race.ARMS[name], 2 if setting in ("over 2 of 32", "batch of 2") else race.BATCH)
+    arm = arm._replace(last=setting != "not before the head")
     best = tuned(task, setting, name, arm, options, done)
     pairs = [(best, seed) for seed in (REPORT if setting == "base" else HIGH)]
     if setting == "base":

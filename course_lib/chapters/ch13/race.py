@@ -99,6 +99,7 @@ class Arm(NamedTuple):
     branch: float | None = None  # the factor of each branch at the start, learned; None: 1, not learned
     extra: float | None = None  # what `extra` is at the start; None: not learned
     threshold: bool = False  # in the image net: max(y, extra) in place of ReLU
+    last: bool = True  # whether the layer stands before the head as well
 
 
 ARMS = {
@@ -124,15 +125,15 @@ def of_size(arm, size):
 # Nets
 
 
-def affine(p, site, layer, x):
-    """gamma * layer(x) + beta, of x (N, C, S)."""
-    x_hat = layer(x, p["extra"][site])
+def affine(p, site, arm, x):
+    """gamma * layer(x) + beta, of x (N, C, S); site -1 stands before the head."""
+    x_hat = arm.layer(x, p["extra"][site]) if arm.last or site >= 0 else x
     return torch.addcmul(p["beta"][site][:, None], p["gamma"][site][:, None], x_hat)
 
 
 def activated(p, site, arm, x):
     """The layer, gamma and beta, and ReLU, of maps (N, C, H, W)."""
-    y = affine(p, site, arm.layer, x.flatten(2))
+    y = affine(p, site, arm, x.flatten(2))
     y = torch.maximum(y, p["extra"][site][:, None]) if arm.threshold else F.relu(y)
     return y.view(x.shape)
 
@@ -164,7 +165,7 @@ def attention(q, k, v):
 def sequence_net(p, x, arm):
     """Logits (N, T, symbols) of tokens (N, T)."""
     def before(x, site):
-        return affine(p, site, arm.layer, x.transpose(1, 2)).transpose(1, 2)
+        return affine(p, site, arm, x.transpose(1, 2)).transpose(1, 2)
 
     def linear(x, name, block):
         return x @ arm.weights(p[name][block], p[f"{name} gain"][block]).T
