@@ -1,5 +1,7 @@
 """Figures of chapter 13: which norm, when, and none at all."""
 
+import textwrap
+
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -120,4 +122,32 @@ def growth(blocks, streams):
     panel.set(yscale="log", xlabel="block", ylabel="mean square of the stream")
     panel.set_xticks(blocks[::3])
     fig.legend(*panel.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return fig
+
+
+def card(title, rows, below):
+    """The guide on one page of A4, to print: for each row the case, what to take, and on what evidence.
+
+    Args:
+        rows: (case, advice, evidence), where the evidence begins with "measured here" or "reported".
+        below: a line at the foot.
+    """
+    fig = plt.figure(figsize=(8.27, 11.69), layout="none", facecolor="white")
+    plt.close(fig)
+    fig.text(0.08, 0.945, title, fontsize=20, weight="bold", color=INK)
+    place = 0.905
+    for case, advice, evidence in rows:
+        measured = evidence.startswith("measured here")
+        color = COLORS[2] if measured else COLORS[1]
+        advice, evidence = textwrap.wrap(advice, 84), textwrap.wrap(evidence, 100)
+        height = 0.031 + 0.0165 * len(advice) + 0.014 * len(evidence)
+        fig.add_artist(plt.Rectangle((0.065, place - height + 0.014), 0.006, height - 0.014, color=color, lw=0))
+        fig.text(0.08, place - 0.006, case, fontsize=11.5, weight="bold", color=INK)
+        for k, line in enumerate(advice):
+            fig.text(0.08, place - 0.0245 - 0.0165 * k, line, fontsize=10.5, color=INK)
+        for k, line in enumerate(evidence):
+            fig.text(0.08, place - 0.0235 - 0.0165 * len(advice) - 0.014 * k, line, fontsize=8.5, color=color,
+                     style="italic")
+        place -= height
+    fig.text(0.08, 0.035, below, fontsize=8, color=INK)
     return fig
