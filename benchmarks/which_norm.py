@@ -1,7 +1,7 @@
 """The race of chapter 13: each arm tuned alike, then ten fresh seeds; small batches, depth, four times the rate; time.
 
     OMP_NUM_THREADS=1 python benchmarks/which_norm.py           runs what the table does not hold yet, and appends it
-    OMP_NUM_THREADS=1 python benchmarks/which_norm.py time      measures the time of a step anew
+    OMP_NUM_THREADS=1 python benchmarks/which_norm.py card      draws the chapter's guide as a page to print
 
 The table is course_lib/chapters/ch13/which_norm.csv, where the chapter reads it; delete it to run everything.  A line
 that begins with # says when and on what machine the rows below it were made.  Half an hour on one core.
@@ -26,8 +26,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch loads its thread p
 import numpy as np
 import torch
 
-from course_lib.chapters.ch13 import race
+from course_lib.chapters.ch13 import figures, guide, race
 
+CARD = Path(__file__).resolve().parents[1] / "book/_static/which_norm_card.pdf"
 TABLE = Path(race.__file__).with_name("which_norm.csv")
 FIELDS = ["task", "setting", "arm", "kind", "rate", "seed", "value"]
 RATES = {"images": [0.05, 0.1, 0.2, 0.4], "sequences": [0.01, 0.02, 0.04, 0.08]}
@@ -36,8 +37,8 @@ SETTINGS = [  # in this order; those after the first two with five seeds, and wi
     ("sequences", "base", {}, list(race.ARMS)),
     ("images", "base", {}, list(race.ARMS)),
     ("images", "over 2 of 32", {}, ["batch norm"]),
-    ("sequences", "not before the head", {}, ["layer norm", "RMS norm"]),
     ("images", "16 blocks", {"blocks": 16, "steps": 200}, ["none", "batch norm", "SkipInit", "layer norm", "DyT"]),
+    ("sequences", "not before the head", {}, ["layer norm", "RMS norm"]),
 ]
 
 
@@ -122,13 +123,14 @@ def step_times(rounds=12):
 
 
 def main():
+    if sys.argv[1:] == ["card"]:
+        return figures.card("Which norm, when, and none at all", guide.ROWS, guide.FOOT).savefig(
+            CARD, metadata={"CreationDate": None, "Keywords": guide.digest()})
     torch.set_num_threads(1)
     if not TABLE.exists():
         append([FIELDS])
     with open(TABLE, "a", encoding="utf8") as file:
         file.write(machine() + "\n")
-    if sys.argv[1:] == ["time"]:
-        return step_times()
     for task, setting, options, names in SETTINGS:
         for name in names:
             run(task, setting, name, options)

@@ -5,10 +5,11 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from chapter import ROOT
 from scipy import stats
 
 from course_lib import batch_norm, filter_response_norm, group_norm, instance_norm, layer_norm, nn, rms_norm
-from course_lib.chapters.ch13 import race, results
+from course_lib.chapters.ch13 import guide, race, results
 
 NAMES = list(race.ARMS)
 TASKS = list(race.TASKS)
@@ -295,3 +296,19 @@ def test_table_says_when_and_where():
 def test_missing_rows_are_named():
     with pytest.raises(ValueError, match="has no rows of images, base, no such arm"):
         results.values("images", "no such arm")
+
+
+# The guide
+
+
+def test_guide_says_on_what_evidence():
+    for _, _, evidence in guide.ROWS:
+        assert evidence.startswith(("measured here", "reported"))
+
+
+def test_page_and_card_hold_the_guide():
+    page = (ROOT / "notebooks" / "13_which_norm.md").read_text(encoding="utf8").replace("*", "")
+    for case, advice, evidence in guide.ROWS:
+        assert f"| {case} | {advice} | {evidence} |" in page, case
+    card = (ROOT / "book/_static/which_norm_card.pdf").read_bytes()
+    assert guide.digest().encode() in card, "run: python benchmarks/which_norm.py card"

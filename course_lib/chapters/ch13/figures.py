@@ -119,8 +119,8 @@ def growth(blocks, streams):
     plt.close(fig)
     for (label, values), color, marker in zip(streams.items(), [INK, *COLORS], "osD^v"):
         median_and_range(panel, blocks, values, color=color, marker=marker, label=label)
-    panel.set(yscale="log", xlabel="block", ylabel="mean square of the stream")
-    panel.set_xticks(blocks[::3])
+    panel.set(yscale="log", xlabel="block", ylabel="mean square\nof the stream")
+    panel.set_xticks(blocks[::4])
     fig.legend(*panel.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return fig
 
@@ -139,7 +139,7 @@ def card(title, rows, below):
     for case, advice, evidence in rows:
         measured = evidence.startswith("measured here")
         color = COLORS[2] if measured else COLORS[1]
-        advice, evidence = textwrap.wrap(advice, 84), textwrap.wrap(evidence, 100)
+        advice, evidence = textwrap.wrap(advice, 88), textwrap.wrap(evidence, 104)
         height = 0.031 + 0.0165 * len(advice) + 0.014 * len(evidence)
         fig.add_artist(plt.Rectangle((0.065, place - height + 0.014), 0.006, height - 0.014, color=color, lw=0))
         fig.text(0.08, place - 0.006, case, fontsize=11.5, weight="bold", color=INK)
@@ -149,5 +149,5 @@ def card(title, rows, below):
             fig.text(0.08, place - 0.0235 - 0.0165 * len(advice) - 0.014 * k, line, fontsize=8.5, color=color,
                      style="italic")
         place -= height
-    fig.text(0.08, 0.035, below, fontsize=8, color=INK)
+    fig.text(0.08, 0.03, "\n".join(textwrap.wrap(below, 115)), fontsize=8, color=INK)
     return fig
