@@ -251,9 +251,20 @@ def test_chance_of_one_finding_among_many():
     assert 3.4 < np.quantile(t, 0.95) < 3.75
 
 
+def test_centred_filters_do_not_see_a_common_constant():
+    """Equation (13.8): the filters of weight standardization, on inputs that are shifted together."""
+    rng = np.random.default_rng(10)
+    v, z = torch.tensor(rng.standard_normal((6, 4, 3, 3)) + 0.7), torch.tensor(rng.standard_normal((5, 4, 3, 3)))
+    gain = torch.tensor(rng.uniform(1, 2, 6))
+    for norm, blind in [(race.weight_standardization, True), (race.weight_norm, False)]:
+        w = norm(v, gain)
+        outputs = [torch.einsum("ocij,ncij->no", w, each) for each in (z, z + 3.5)]
+        assert torch.allclose(*outputs) == blind
+
+
 @pytest.mark.parametrize("width", [256])
 def test_growth_of_the_stream(width):
-    """Equation (13.8): He's weights double the mean square in each block without borders; a normed branch adds one."""
+    """Equation (13.9): He's weights double the mean square in each block without borders; a normed branch adds one."""
     rng = np.random.default_rng(9)
     plain = normed = rng.standard_normal((200, width))
 
