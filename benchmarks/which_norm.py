@@ -36,6 +36,7 @@ TUNE, REPORT, HIGH = range(100, 103), range(10), range(5)
 SETTINGS = [  # in this order; those after the first two with five seeds, and without rate x 4
     ("sequences", "base", {}, list(race.ARMS)),
     ("images", "base", {}, list(race.ARMS)),
+    ("images", "base", {}, list(race.HALVES)),
     ("images", "over 2 of 32", {}, ["batch norm"]),
     ("images", "16 blocks", {"blocks": 16, "steps": 200}, ["none", "batch norm", "SkipInit", "layer norm", "DyT"]),
     ("sequences", "not before the head", {}, ["layer norm", "RMS norm"]),
@@ -96,7 +97,7 @@ def run(task, setting, name, options):
     if any((row["task"], row["setting"], row["arm"], row["kind"]) == (task, setting, name, "report") for row in done):
         return
     began = time.process_time()
-    arm = race.of_size(race.ARMS[name], 2 if setting == "over 2 of 32" else race.BATCH)
+    arm = race.of_size((race.ARMS | race.HALVES)[name], 2 if setting == "over 2 of 32" else race.BATCH)
     arm = arm._replace(last=setting != "not before the head")
     best = tuned(task, setting, name, arm, options, done)
     pairs = [(best, seed) for seed in (REPORT if setting == "base" else HIGH)]

@@ -114,6 +114,19 @@ def test_stored_statistics():
     assert torch.allclose(y[8:], (x[8:] - mu[:, None]) / (var[:, None] + race.EPS).sqrt())
 
 
+def test_the_halves_of_batch_norm():
+    x = torch.tensor(activations(4, (12, 16, 5)))
+    mean, scale = race.batch_mean(x, None, size=4, stored=8), race.batch_scale(x, None, size=4, stored=8)
+    batches = [x[:4], x[4:8]]
+    for part, k in zip(batches, (slice(0, 4), slice(4, 8))):
+        assert torch.allclose(mean[k], part - part.mean((0, 2), keepdim=True))
+        assert torch.allclose(scale[k], race.rescale(part, 0, 2))
+        assert torch.allclose(race.batch_scale(race.batch_mean(part, None, 4), None, 4), race.standardize(part, 0, 2))
+    assert torch.allclose(mean[8:], x[8:] - sum(part.mean((0, 2), keepdim=True) for part in batches)[0] / 2)
+    nu2 = sum(part.square().mean((0, 2)) for part in batches) / 2
+    assert torch.allclose(scale[8:], x[8:] / (nu2[:, None] + race.EPS).sqrt())
+
+
 def test_only_batch_norm_sees_the_batch():
     x = torch.tensor(activations(5))
     for name, arm in race.ARMS.items():

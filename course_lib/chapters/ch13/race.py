@@ -74,6 +74,22 @@ def batch_norm(x, extra, size=BATCH, stored=0):
     return torch.cat([own, (x[stored:] - mu.mean(0)) * torch.rsqrt(var.mean(0) + EPS)])
 
 
+def batch_mean(x, extra, size=BATCH, stored=0):
+    """Batch norm's subtraction without its division."""
+    batches = x[: stored or len(x)].unflatten(0, (-1, size))
+    mu = batches.mean((1, 3), keepdim=True)
+    own = (batches - mu).flatten(0, 1)
+    return torch.cat([own, x[stored:] - mu.mean(0)]) if stored else own
+
+
+def batch_scale(x, extra, size=BATCH, stored=0):
+    """Division by the root of the batch's mean square, without a subtraction."""
+    batches = x[: stored or len(x)].unflatten(0, (-1, size))
+    nu2 = batches.square().mean((1, 3), keepdim=True)
+    own = (batches * torch.rsqrt(nu2 + EPS)).flatten(0, 1)
+    return torch.cat([own, x[stored:] * torch.rsqrt(nu2.mean(0) + EPS)]) if stored else own
+
+
 # Weights: v is (fan_out, ...), gain is (fan_out,)
 
 
@@ -115,6 +131,7 @@ ARMS = {
     "SkipInit": Arm(branch=0.0),
     "DyT": Arm(dyt, extra=0.5),
 }
+HALVES = {"batch mean only": Arm(batch_mean), "batch scale only": Arm(batch_scale)}  # of batch norm
 
 
 def of_size(arm, size):
@@ -331,7 +348,7 @@ def errors(task, arm, p, which):
     """Wrong answers in percent, (E,), of the data "valid" or "test"."""
     of = TASKS[task]
     x, y = of.examples(which)
-    if arm.layer is batch_norm or getattr(arm.layer, "func", None) is batch_norm:
+    if getattr(arm.layer, "func", arm.layer) in (batch_norm, batch_mean, batch_scale):
         x = torch.cat([of.examples("train")[0][:POPULATION], x])
         arm = arm._replace(layer=partial(arm.layer, stored=POPULATION))
     logits = torch.func.vmap(partial(of.net, arm=arm), in_dims=(0, None))(p, x)
