@@ -310,6 +310,17 @@ def test_table_has_eleven_arms_and_ten_seeds_each(task):
         assert results.values(task, name, "rate x 4").shape == (5,)
 
 
+@pytest.mark.parametrize(("task", "setting", "name"), [
+    ("images", "base", "batch mean only"), ("images", "base", "batch scale only"),
+    ("images", "over 2 of 32", "batch norm"), ("images", "over 1 of 32", "batch norm"),
+    *(("images", "16 blocks", name) for name in ("none", "batch norm", "SkipInit", "layer norm", "DyT"))])
+def test_other_settings_are_tuned_too(task, setting, name):
+    rates, errors = results.tuning(task, name, setting)
+    assert errors.shape == (len(rates), 3)
+    assert rates[0] < results.best_rate(task, name, setting) == rates[errors.mean(1).argmin()] < rates[-1]
+    assert len(results.values(task, name, setting=setting)) >= 5
+
+
 def test_table_says_when_and_where():
     for line in results.machines():
         assert all(word in line for word in ("2026", "thread", "torch", "NumPy"))
