@@ -42,6 +42,7 @@ SETTINGS = [  # in this order; those after the first two with five seeds, and wi
     ("images", "over 1 of 32", {}, ["batch norm"]),
     ("images", "16 blocks", {"blocks": 16, "steps": 200}, ["none", "batch norm", "SkipInit", "layer norm", "DyT"]),
     ("sequences", "not before the head", {}, ["layer norm", "RMS norm"]),
+    ("images", "1500 steps", {"steps": 1500}, ["none", "batch norm"]),
 ]
 
 
