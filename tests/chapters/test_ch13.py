@@ -314,6 +314,7 @@ def test_table_has_eleven_arms_and_ten_seeds_each(task):
     ("images", "base", "batch mean only"), ("images", "base", "batch scale only"),
     ("images", "over 2 of 32", "batch norm"), ("images", "over 1 of 32", "batch norm"),
     ("sequences", "not before the head", "layer norm"), ("sequences", "not before the head", "RMS norm"),
+    ("images", "1500 steps", "none"), ("images", "1500 steps", "batch norm"),
     *(("images", "16 blocks", name) for name in ("none", "batch norm", "SkipInit", "layer norm", "DyT"))])
 def test_other_settings_are_tuned_too(task, setting, name):
     rates, errors = results.tuning(task, name, setting)
