@@ -1,6 +1,8 @@
 """Chapter 11, local response and divisive normalization: each equation by a way that is not the text's own."""
 
+import re
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -201,15 +203,14 @@ def test_power_of_strong_drives(q, p, beta):
 # The fitted pool
 
 
-def fit_pool(z, steps=60):
-    """As the chapter's, of which it is a copy."""
-    a = np.column_stack([np.ones(len(z)), z**2])
-    w = np.full((a.shape[1], z.shape[1]), 1 / a.shape[1])
-    np.fill_diagonal(w[1:], 0)
-    for _ in range(steps):
-        var = a @ w
-        w *= np.sqrt(a.T @ (z**2 / var**2) / (a.T @ (1 / var)))
-    return w
+def from_the_chapter(name):
+    """A function that stands in a visible cell of the text."""
+    text = (Path(__file__).parents[2] / "notebooks" / "11_local_response_norm.md").read_text()
+    (cell,) = [each for each in re.findall(r"```{code-cell} ipython3\n(.*?)```", text, re.S)
+               if each.startswith(f"def {name}(")]
+    scope = {"np": np}
+    exec(cell, scope)
+    return scope[name]
 
 
 def test_fitted_variance():
@@ -217,6 +218,7 @@ def test_fitted_variance():
     rng = np.random.default_rng(6)
     z = rng.standard_normal((40_000, 3))
     z[:, 0] *= np.sqrt(0.3 + 0.7 * z[:, 1] ** 2)
+    fit_pool = from_the_chapter("fit_pool")
     w = fit_pool(z, 300)
     assert np.allclose(w[:, 0], [0.3, 0, 0.7, 0], atol=0.04)  # the standard errors are about 0.01
     assert w[1, 0] == w[2, 1] == w[3, 2] == 0
@@ -241,6 +243,14 @@ def test_filters_and_responses():
         assert np.allclose(inner, -inner[::-1, ::-1]) and max(corner) <= 5
     z = measures.responses(7, count=2000)
     assert z.shape == (2000, 16) and np.allclose(z.std(0), 1) and np.array_equal(z, measures.responses(7, count=2000))
+
+
+def test_halves_are_from_different_images(monkeypatch):
+    faint = np.random.default_rng(8).standard_normal((600, 28, 28))
+    faint[300:] *= 10
+    monkeypatch.setattr(measures, "_glyphs", lambda: faint)
+    first, second = np.split(measures.responses(9, count=2000), 2)
+    assert np.all(second.std(0) > 8 * first.std(0))  # 10, up to a few per cent of a sample's spread
 
 
 # The nets
@@ -279,12 +289,16 @@ def test_net_against_a_plain_net():
 
     parameters = [p.detach().clone().requires_grad_() for p in nets.parameters]
     assert torch.allclose(nets(x[:40])[0], logits(parameters, x[:40]), atol=1e-4)
-    drawn = measures._order(3, 896, 1)[0]
-    loss = torch.nn.functional.cross_entropy(logits(parameters, x[drawn]), y[drawn])
-    trained = measures.train(shares, 0.1, seeds=[3], steps=1)
-    for before, gradient, after in zip(parameters, torch.autograd.grad(loss, parameters), trained.parameters,
-                                       strict=True):
-        assert torch.allclose(before - 0.1 * gradient, after, atol=1e-5)
+    velocity = [torch.zeros_like(p) for p in parameters]
+    for step, drawn in enumerate(measures._order(3, 896, 3)):
+        loss = torch.nn.functional.cross_entropy(logits(parameters, x[drawn]), y[drawn])
+        gradients = torch.autograd.grad(loss, parameters)
+        velocity = [0.9 * v + g for v, g in zip(velocity, gradients, strict=True)]
+        rate = 0.1 * np.cos(np.pi * step / 6) ** 2  # half a cosine from 0.1 to 0
+        parameters = [(p - rate * v).detach().requires_grad_() for p, v in zip(parameters, velocity, strict=True)]
+    trained = measures.train(shares, 0.1, seeds=[3], steps=3)
+    for plain, ours in zip(parameters, trained.parameters, strict=True):
+        assert torch.allclose(plain, ours, atol=1e-5)
 
 
 def test_stacked_nets_do_not_see_each_other():
@@ -304,12 +318,15 @@ def test_order_sees_every_image_once():
 # Today
 
 
-def test_global_response_norm_squares_the_ratios():
+def test_global_response_norm():
     scale = np.array([1.0, 2.0, 4.0])[None, :, None, None]
     x = scale * np.ones((1, 3, 2, 2))
     norm = np.sqrt((x**2).sum((2, 3), keepdims=True))
-    out = x * norm / norm.mean(1, keepdims=True)
-    assert np.allclose(out / out[:, :1], scale**2)
-    assert np.allclose(divided(norm, mean(1), 0, p=1, beta=1), norm / norm.mean(1, keepdims=True))
+    share = norm / norm.mean(1, keepdims=True)
+    assert np.allclose(divided(norm, mean(1), 0, p=1, beta=1), share)
+    # with gamma the gain of channel c is 1 + gamma * 3 c / 7
+    for gamma, ratio in [(0.0, [1, 2, 4]), (1.0, [1, 2.6, 7.6]), (-0.5, [1, 16 / 11, 8 / 11])]:
+        out = gamma * (x * share) + x
+        assert np.allclose((out / out[:, :1])[0, :, 0, 0], ratio)
     held = partial(local_response_norm, size=5, k=2.0, alpha=1.0)(x)[0]
     assert np.allclose(held / held[:, :1], scale)

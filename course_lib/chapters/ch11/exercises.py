@@ -55,6 +55,9 @@ def _dx_law(args, outputs):
             "t ** (-beta - 1)": "t ** (-beta)"},
         "inside the sum each output brings its own x_i, not x_j": {
             "dy * x * t ** (-beta - 1)": "dy * t ** (-beta - 1)"},
+        "t belongs to output i: its power stands inside the sum, not in front of it as t_j": {
+            "dy * x * t ** (-beta - 1)": "dy * x",
+            "2 * alpha * beta * x * seen_by": "2 * alpha * beta * x * t ** (-beta - 1) * seen_by"},
         "the first road is divided by t**beta as well": {"return dy * t**-beta": "return dy"},
         "the range ends one channel early: a slice does not hold its end": {"j + left + 1": "j + left"},
         "alpha is not divided by the size of the window here": {
@@ -153,6 +156,10 @@ def _contrast_law(args, outputs):
         "s runs through all channels, one number for each position; yours has one for each map": {
             "np.sqrt(around((v**2).mean(axis=1, keepdims=True)))": "np.sqrt(around(v**2))"},
         "s is the spread of v, after the mean has gone; yours is that of x": {"(v**2)": "(x**2)"},
+        "s**2 is the mean of v**2 over the square, each v with its own mean; E[x**2] - (E x)**2 is another number": {
+            "np.sqrt(around((v**2).mean(axis=1, keepdims=True)))":
+                "np.sqrt(np.maximum(around((x**2).mean(axis=1, keepdims=True)) "
+                "- around(x.mean(axis=1, keepdims=True)) ** 2, 0))"},
         "s is a root: the mean of v**2 alone is in other units": {
             "np.sqrt(around((v**2).mean(axis=1, keepdims=True)))": "around((v**2).mean(axis=1, keepdims=True))"},
         "the floor is missing: where s is small, s-bar divides instead": {

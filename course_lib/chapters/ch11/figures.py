@@ -3,7 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from ...plots import COLORS, INK, STYLES, WIDTH, median_and_range
+from ...plots import COLORS, INK, STYLES, WIDTH
 
 WIDTHS = [2.6, 1.8, 1.8, 1.8]
 
@@ -71,24 +71,26 @@ def over_channels(inputs, outputs):
     return fig
 
 
-def error_against_rate(panels):
-    """Test error against the learning rate: medians of the seeds and their range, a panel for each kind of images.
+def error_of_arms(panels):
+    """Test error of each arm at its best rate: a row for each, a dot for each seed, a tick for their median.
 
     Args:
-        panels: dict from a title to a dict from a label to (rates (K,), errors (K, E)).
+        panels: dict from a title to a dict from a label to (E,).
     """
-    fig, grid = plt.subplots(1, len(panels), figsize=(WIDTH, 3.7), sharey=True)
+    fig, grid = plt.subplots(1, len(panels), figsize=(WIDTH, 3.6), sharey=True)
     plt.close(fig)
+    rows = list(max(panels.values(), key=len))
     for panel, (title, arms) in zip(grid, panels.items(), strict=True):
-        for k, (label, (rates, errors)) in enumerate(arms.items()):
-            median_and_range(panel, rates, errors, color=[*COLORS, INK][k], style=[*STYLES, "-"][k],
-                             marker="os^Dv*"[k], label=label)
-        panel.set(title=title, xscale="log", yscale="log", ylim=(1.8, 13), xlabel="learning rate")
-        panel.set_xticks([0.02, 0.06, 0.2, 0.5], ["0.02", "0.06", "0.2", "0.5"])
-        panel.set_yticks([2, 3, 5, 10], ["2", "3", "5", "10"])
+        for label, values in arms.items():
+            row = rows.index(label)
+            panel.plot(values, np.full(len(values), row), "o", color=COLORS[0], ms=5, alpha=0.5, mew=0)
+            panel.plot(np.median(values), row, "|", color=INK, ms=13, mew=2)
+        panel.set(title=title, xscale="log", xlim=(1.8, 12), xlabel="test error in %")
+        panel.set_xticks([2, 3, 5, 10], ["2", "3", "5", "10"])
         panel.minorticks_off()
-    grid[0].set_ylabel("test error in %")
-    fig.legend(*grid[-1].get_legend_handles_labels(), loc="outside lower center", ncols=3, columnspacing=1.2)
+        panel.grid(axis="x")
+    grid[0].set_yticks(range(len(rows)), rows)
+    grid[0].invert_yaxis()
     return fig
 
 
