@@ -1,49 +1,75 @@
-"""What the compiler says of layer norm's kernels for several numbers of warps: the table of chapter 14.
+"""What the compiler says of chapter 14's forward kernel for several numbers of warps.
 
     python benchmarks/chapter14.py
 
-Compiles `tile_forward` and `features_backward` for sm_90 (H100, H200) on a machine that needs no GPU, and writes
-`benchmarks/chapter14.csv`, which the chapter reads: one line for each length of a row and number of warps.  Nothing
-runs, and no time is measured.
+Takes the kernels out of the chapter's text, compiles `ln_forward` for sm_90 (H100, H200) on a machine that needs no
+GPU, and writes `course_lib/chapters/ch14/compiled.py`, which the chapter reads.  Nothing runs, and no time is measured.
+`ln_backward` and `add_rms` are compiled once, to see that the compiler takes them.
 """
 
-import csv
+import importlib.util
 import os
 import sys
+import tempfile
 from datetime import date
 from pathlib import Path
 
 import torch
 import triton
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
 import compile_kernels
+from chapter import chapters
 
-HERE = Path(__file__).resolve().parent
 ARCH, LENGTHS, WARPS = 90, (1024, 4096, 16384), (1, 2, 4, 8, 16, 32)
-FIELDS = ("kernel", "D", "warps", "registers", "spilled_bytes", "wide_loads", "narrow_loads", "triton", "date")
+HEAD = '''"""What Triton {version} makes of chapter 14's forward kernel for an H100; benchmarks/chapter14.py writes this file."""
+
+VERSION, DATE = "{version}", "{day}"
+# D, warps, registers of a thread, spilled bytes of a thread, loads of 16 bytes, narrower loads
+LINES = (
+'''
 
 
-def lines():
+def kernels(folder):
+    """The kernels of the chapter, as a module."""
+    (chapter,) = (each for each in chapters() if each.number == 14)
+    cells = [cell.source for cell in chapter.cells
+             if cell.source.startswith("@triton.jit") and len(cell.tree.body) == 1]
+    path = Path(folder, "kernels_of_chapter14.py")
+    path.write_text("import triton\nimport triton.language as tl\n\n\n" + "\n\n\n".join(cells), encoding="utf8")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def made_of(kernel, d, warps):
+    """Registers, stack and memory accesses of a kernel for rows of d float32."""
+    given = {name: torch.empty(1) for name in kernel.arg_names if name.endswith("_ptr")}
+    given |= {"rows": 4096, "eps": 1e-5, "D": d, "BD": triton.next_power_of_2(d)}
+    return compile_kernels.compiled(kernel, given, warps, ARCH)
+
+
+def lines(module):
     for d in LENGTHS:
-        kernel, given, _ = compile_kernels.long_rows("layer_norm", d, torch.float32)[0]
         for warps in WARPS:
-            found = compile_kernels.compiled(kernel, given, warps, ARCH)
+            found = made_of(module.ln_forward, d, warps)
             loads = {name: count for name, count in found["accesses"].items() if name.startswith("LDG")}
             wide = sum(count for name, count in loads.items() if name.endswith(".128"))
-            yield (found["kernel"], d, warps, found["registers"], found["stack"], wide, sum(loads.values()) - wide,
-                   triton.__version__, date.today().isoformat())
+            yield d, warps, found["registers"], found["stack"], wide, sum(loads.values()) - wide
+    for name in ("ln_backward", "add_rms"):
+        print(name, made_of(getattr(module, name), 4096, 8))
 
 
 def main():
     if os.environ.get("TRITON_INTERPRET") == "1":
         sys.exit("TRITON_INTERPRET=1 runs kernels in Python; unset it to compile them")
-    with open(HERE / "chapter14.csv", "w", newline="", encoding="utf8") as file:
-        table = csv.writer(file)
-        table.writerow(FIELDS)
-        for line in lines():
-            print(*line)
-            table.writerow(line)
+    with tempfile.TemporaryDirectory() as folder:
+        table = "".join(f"    {line},\n" for line in lines(kernels(folder)))
+    text = HEAD.format(version=triton.__version__, day=date.today().isoformat()) + table + ")\n"
+    (ROOT / "course_lib/chapters/ch14/compiled.py").write_text(text, encoding="utf8")
+    print(text)
 
 
 if __name__ == "__main__":

@@ -220,7 +220,7 @@ def _rank_law(args, outputs):
     hints=(
         "write down what merging the rest and the rank would give, and solve it for the rest",
         "first the mean: n * mean is the sum over all; then the distance of the two means",
-        "(14.6), read from right to left",
+        "(14.5), read from right to left",
     ),
     laws={"the rank and the rest, merged, have the mean of all": _rank_law},
     mistakes={

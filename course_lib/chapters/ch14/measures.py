@@ -1,17 +1,12 @@
 """What chapter 14 counts: bytes and operations of layers that are written step by step, and places in memory."""
 
-import csv
-from pathlib import Path
-
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-COMPILED = Path(__file__).resolve().parents[3] / "benchmarks" / "chapter14.csv"
-
 
 class Traffic(TorchDispatchMode):
-    """Counts bytes read and written by each torch operation, and its flops."""
+    """Counts operations, the bytes they read and write, and their flops."""
 
     def __init__(self):
         super().__init__()
@@ -19,8 +14,9 @@ class Traffic(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
-        arrays = [a for a in tree_leaves((args, out)) if torch.is_tensor(a)]
-        if not func.is_view:  # a view is a new way to look at old bytes
+        arrays = {id(a): a for a in tree_leaves((args, out))
+                  if torch.is_tensor(a)}.values()  # each once
+        if not func.is_view:  # a view only looks at bytes
             self.steps += 1
             self.bytes += sum(a.nbytes for a in arrays)
             self.flops += max(a.numel() for a in arrays)
@@ -83,9 +79,3 @@ def product(tokens, width=4096):
     flops = 2 * tokens * width * width
     return flops / (2 * (2 * tokens * width + width * width))
 
-
-def compiled():
-    """The lines of benchmarks/chapter14.csv, numbers as int."""
-    with open(COMPILED, newline="", encoding="utf8") as file:
-        return [{key: int(value) if value.isdigit() else value for key, value in line.items()}
-                for line in csv.DictReader(file)]
