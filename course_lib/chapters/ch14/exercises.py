@@ -179,7 +179,7 @@ def _fused_law(args, outputs):
     },
 )
 def fused_backward(dy, dh, h, gamma, eps):
-    """Backward of h = x + residual, y = gamma * h / rms(h): dx, which is also dresidual, and dgamma.
+    """Backward of h = x + residual, y = gamma * h / rms(h): dx and dgamma.
 
     dy, dh and h are (N, D), gamma is (D,); dh is what reaches h past the norm.
     """

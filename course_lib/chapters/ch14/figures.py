@@ -26,18 +26,19 @@ def roofline(points, products, card, bars):
         above.plot(steps, reach[0], marker, color=color, mfc="none", ms=8, mew=1.6)
         above.plot(fused, reach[1], marker, color=color, ms=8, label=layer)
     for label, each in products.items():
-        reach = min(each * bandwidth, tensor) / 1e12
+        reach, far = min(each * bandwidth, tensor) / 1e12, each > 10
         above.plot(each, reach, "X", color=INK, ms=9)
-        right = each > 10
-        above.annotate(label, (each, reach), (-8 if right else 14, -18 if right else -14), textcoords="offset points",
-                       ha="right" if right else "left", fontsize=10)
+        above.annotate(label, (each, reach), (46, -20) if far else (12, -13), textcoords="offset points",
+                       ha="right" if far else "left", fontsize=10)
     above.set(xscale="log", yscale="log", xlabel="operations for each byte moved", ylabel="10$^{12}$ operations / s",
-              title=f"{name}, by its data sheet", xlim=(0.08, 4000), ylim=(0.15, 2500))
-    above.text(3600, vector / 1e12 * 0.62, "vector units", ha="right", va="center", fontsize=10)
-    above.text(0.1, tensor / 1e12 * 1.25, "tensor cores", ha="left", fontsize=10)
-    above.annotate("memory", (9, 9 * bandwidth / 1e12), (-10, 6), textcoords="offset points", ha="right", fontsize=10)
-    above.legend(loc="lower right", fontsize=9, handletextpad=0.2, borderpad=0.1, labelspacing=0.3,
-                 bbox_to_anchor=(1.0, 0.02))
+              title=f"{name}, by its data sheet", xlim=(0.08, 5000), ylim=(0.15, 3000))
+    above.text(4600, vector / 1e12 * 0.6, "vector units", ha="right", va="center", fontsize=10)
+    above.text(4600, tensor / 1e12 * 1.3, "tensor cores", ha="right", fontsize=10)
+    steps, fused = (np.median(each) for each in zip(*points.values(), strict=True))
+    above.annotate("step by step", (steps, steps * bandwidth / 1e12), (12, -18), textcoords="offset points", fontsize=10)
+    above.annotate("one kernel", (fused, fused * bandwidth / 1e12), (14, 3), textcoords="offset points", fontsize=10)
+    above.text(8, 13, "memory", fontsize=10)
+    above.legend(loc="upper left", fontsize=10, handletextpad=0.2, borderpad=0.1, labelspacing=0.3)
     for place, parts in enumerate(bars.values()):
         starts = np.cumsum([0, *parts[:-1]])
         below.barh(place, parts, left=starts, color=COLORS[0], edgecolor="white", lw=1.2)
@@ -101,9 +102,9 @@ def warps(lines):
         bad = spilled or narrow
         panel.add_patch(plt.Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, fc=COLORS[1] if bad else COLORS[0],
                                       alpha=0.3 if bad else 0.18, lw=0))
-        below = f"{spilled} B spilled" if spilled else "narrow loads" if narrow else "16-byte loads"
+        below = "spills" if spilled else "narrow" if narrow else "wide"
         panel.text(x, y + 0.13, f"{registers}", ha="center", va="center", fontsize=12)
-        panel.text(x, y - 0.22, below, ha="center", va="center", fontsize=6.8)
+        panel.text(x, y - 0.22, below, ha="center", va="center", fontsize=9)
     panel.set(xlim=(-0.5, len(counts) - 0.5), ylim=(-0.5, len(lengths) - 0.5), xlabel="warps of 32 threads",
               ylabel="features D", xticks=range(len(counts)), yticks=range(len(lengths)))
     panel.set_xticklabels(counts)
