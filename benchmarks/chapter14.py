@@ -1,6 +1,6 @@
 """What the compiler says of chapter 14's forward kernel for several numbers of warps.
 
-    python benchmarks/chapter14.py
+    PYTHONPATH=.:tools python benchmarks/chapter14.py
 
 Takes the kernels out of the chapter's text, compiles `ln_forward` for sm_90 (H100, H200) on a machine that needs no
 GPU, and writes `course_lib/chapters/ch14/compiled.py`, which the chapter reads.  Nothing runs, and no time is measured.
@@ -14,16 +14,13 @@ import tempfile
 from datetime import date
 from pathlib import Path
 
+import compile_kernels
 import torch
 import triton
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tools"))
-import compile_kernels
-from chapter import chapters
+from chapter import ROOT, chapters
 
 ARCH, LENGTHS, WARPS = 90, (1024, 4096, 16384), (1, 2, 4, 8, 16, 32)
-HEAD = '''"""What Triton {version} makes of chapter 14's forward kernel for an H100; benchmarks/chapter14.py writes this file."""
+HEAD = '''"""What Triton {version} makes of chapter 14's forward kernel for an H100; from benchmarks/chapter14.py."""
 
 VERSION, DATE = "{version}", "{day}"
 # D, warps, registers of a thread, spilled bytes of a thread, loads of 16 bytes, narrower loads

@@ -1,4 +1,4 @@
-"""Chapter 14, normalization on a GPU: each equation and each claim about numbers, by a way that is not the text's own."""
+"""Chapter 14, normalization on a GPU: each equation and each claim, by a way that is not the text's own."""
 
 import importlib.util
 import math
@@ -50,8 +50,8 @@ def test_traffic_counts_what_moves():
         c = a + b
     assert (count.steps, count.bytes, count.flops) == (1, a.nbytes + b.nbytes + c.nbytes, 40)
     with Traffic() as count:
-        a.view(4, 10).T  # no byte moves
-        a * a  # a is read once
+        d = a.view(4, 10).T  # no byte moves
+        d = d * d  # it is read once
     assert (count.steps, count.bytes) == (1, 2 * a.nbytes)
 
 
@@ -67,7 +67,7 @@ def test_layers_step_by_step_are_the_layers(name):
     gamma, beta = rng.standard_normal((2, 6))
     given = [torch.tensor(p).reshape(size) for p, size in zip((gamma, beta), sizes, strict=False)]
     y = layer(torch.tensor(x), *given).numpy()
-    ours = {"layer norm": lambda: course_lib.layer_norm(x, gamma, beta), "RMS norm": lambda: rms_norm(x, gamma, eps=1e-5),
+    ours = {"layer norm": lambda: layer_norm(x, gamma, beta), "RMS norm": lambda: rms_norm(x, gamma, eps=1e-5),
             "batch norm": lambda: course_lib.batch_norm(x, gamma, beta),
             "instance norm": lambda: course_lib.instance_norm(x, gamma, beta),
             "local response norm": lambda: course_lib.local_response_norm(x, k=1.0, alpha=0.2)}
@@ -147,7 +147,7 @@ def test_merge_of_two_parts(n_a):
 
 @pytest.mark.parametrize(("name", "power"), [("one_pass", 2), ("welford", 1), ("chan", 1)])
 def test_powers_of_the_mean(name, power):
-    """Equation (14.6): the error grows as a power of the mean, on other data than the page's; two passes keep it at u."""
+    """Equation (14.6): the error grows as a power of the mean, on other data than the page's; two passes keep u."""
     method, two_pass = defined(name, "two_pass", torch=torch, np=np)
     z = np.random.default_rng(77).standard_normal((32, 512))
 

@@ -154,7 +154,8 @@ def _fused_law(args, outputs):
     ),
     laws={"without dh, and but for eps, dx is orthogonal to h": _fused_law},
     mistakes={
-        "h goes two ways, into the norm and past it: the gradient of the other way, dh, is missing": {"dh + inv": "inv"},
+        "h goes two ways, into the norm and past it: the gradient of the other way, dh, is missing": {
+            "dh + inv": "inv"},
         "dh comes from past the norm, so it does not go through the norm's backward pass": {
             "dh_hat = gamma * dy": "dh_hat = gamma * dy + dh", "dx = dh + inv_rms": "dx = inv_rms"},
         "two ways add up, they are not subtracted": {"dh + inv_rms": "dh - inv_rms"},
@@ -230,7 +231,8 @@ def _rank_law(args, outputs):
             "- delta**2 * n_i": "+ delta**2 * n_i"},
         "means are no sums: multiply by the counts before you subtract": {
             "(n * mean - n_i * mean_i) / n_rest": "mean - mean_i"},
-        "that is the sum of the rest; divide by their count": {"(n * mean - n_i * mean_i) / n_rest": "n * mean - n_i * mean_i"},
+        "that is the sum of the rest; divide by their count": {
+            "(n * mean - n_i * mean_i) / n_rest": "n * mean - n_i * mean_i"},
         "the sum of the rest is divided by their own count, not by that of all": {
             "(n * mean - n_i * mean_i) / n_rest": "(n * mean - n_i * mean_i) / n"},
         "the distance goes from the rank's mean to the mean of the rest, not to the mean of all": {

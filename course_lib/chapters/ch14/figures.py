@@ -28,16 +28,16 @@ def roofline(points, products, card, bars):
     for label, each in products.items():
         reach, far = min(each * bandwidth, tensor) / 1e12, each > 10
         above.plot(each, reach, "X", color=INK, ms=9)
-        above.annotate(label, (each, reach), (46, -20) if far else (12, -13), textcoords="offset points",
+        above.annotate(label, (each, reach), (38, -8) if far else (12, -5), textcoords="offset points", va="top",
                        ha="right" if far else "left", fontsize=10)
     above.set(xscale="log", yscale="log", xlabel="operations for each byte moved", ylabel="10$^{12}$ operations / s",
               title=f"{name}, by its data sheet", xlim=(0.08, 5000), ylim=(0.15, 3000))
     above.text(4600, vector / 1e12 * 0.6, "vector units", ha="right", va="center", fontsize=10)
     above.text(4600, tensor / 1e12 * 1.3, "tensor cores", ha="right", fontsize=10)
     steps, fused = (np.median(each) for each in zip(*points.values(), strict=True))
-    above.annotate("step by step", (steps, steps * bandwidth / 1e12), (12, -18), textcoords="offset points", fontsize=10)
-    above.annotate("one kernel", (fused, fused * bandwidth / 1e12), (14, 3), textcoords="offset points", fontsize=10)
-    above.text(8, 13, "memory", fontsize=10)
+    for label, each in [("step by step", steps), ("one kernel", fused)]:
+        above.annotate(label, (each, each * bandwidth / 1e12), (16, -10), textcoords="offset points", fontsize=10)
+    above.text(9, 17, "memory", fontsize=10)
     above.legend(loc="upper left", fontsize=10, handletextpad=0.2, borderpad=0.1, labelspacing=0.3)
     for place, parts in enumerate(bars.values()):
         starts = np.cumsum([0, *parts[:-1]])
