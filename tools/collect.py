@@ -54,12 +54,12 @@ def chapter_list(to=""):
         if each.number in done:
             title, name = done[each.number].title, done[each.number].name
             lines.append(f"- [{title}]({to}notebooks/{name}.md): {each.line}")
-    lines += ["", "Planned; each gets its page when it is finished, and not before:", ""]
-    for part in dict.fromkeys(each.part for each in plan()):
-        waiting = [f"{each.number} {_lower(each.title)}" for each in plan()
-                   if each.part == part and each.number not in done]
-        if waiting:
-            lines.append(f"- *{part}*: {'; '.join(waiting)}.")
+    waiting = [each for each in plan() if each.number not in done]
+    if waiting:
+        lines += ["", "Planned; each gets its page when it is finished, and not before:", ""]
+    for part in dict.fromkeys(each.part for each in waiting):
+        titles = "; ".join(f"{each.number} {_lower(each.title)}" for each in waiting if each.part == part)
+        lines.append(f"- *{part}*: {titles}.")
     return "\n".join(lines)
 
 

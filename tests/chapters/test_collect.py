@@ -104,7 +104,7 @@ def test_plan_has_fourteen_chapters_in_four_parts():
 
 
 def test_each_chapter_stands_in_the_list_once_with_a_link_when_it_is_finished():
-    text, done = collect.chapter_list("../"), collect.finished()
+    text, done = collect.chapter_list("../") + "\n", collect.finished()
     for each in collect.plan():
         if each.number in done:
             chapter = done[each.number]
