@@ -1,5 +1,9 @@
 """Chapter 8, instance norm, style, condition: each equation, and what the prose says about it, by another way."""
 
+import ast
+import re
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +11,7 @@ from torch.nn import functional as F
 
 from course_lib import batch_norm, instance_norm, norm_backward
 from course_lib.chapters.ch08 import measures
+from course_lib.chapters.ch08.recorded import RECORDED
 
 EXACT = {"rtol": 1e-11, "atol": 1e-12}  # float64, sums of fewer than 1000 terms of size 1
 SHAPE = (4, 6, 3, 5)
@@ -20,6 +25,31 @@ def batch(seed=0, shape=SHAPE):
     gamma = rng.uniform(0.5, 2, shape[1])
     gamma[1] *= -1
     return x, gamma, rng.uniform(-1, 1, shape[1]), rng.standard_normal(shape) + 0.7
+
+
+def cells(*beginnings):
+    """What the chapter's own cells define, those which begin so (after their tags)."""
+    from chapter import chapters
+
+    [text] = [each.text for each in chapters() if each.number == 8]
+    parts = [part.split("```")[0] for part in text.split("```{code-cell} ipython3\n")]
+    parts = [re.sub(r"\A(---\n.*?\n---\n|:tags:.*\n+)", "", part, flags=re.DOTALL) for part in parts]
+    scope = {"np": np, "torch": torch, "F": F, "partial": partial, "measures": measures, "own_map": measures.own_map}
+    for beginning in beginnings:
+        [cell] = [part for part in parts if part.startswith(beginning)]
+        functions = [node for node in ast.parse(cell).body if isinstance(node, ast.FunctionDef)]
+        exec(compile(ast.Module(functions, []), "page", "exec"), scope)
+    return scope
+
+
+def hat(z):
+    """One sample of (D,) by its own mean and scale."""
+    return (z - z.mean()) / ((z - z.mean()).square().mean() + 1e-5).sqrt()
+
+
+def random_like(p, seed, size):
+    g = torch.Generator().manual_seed(seed)
+    return {name: size * torch.randn(value.shape, generator=g) for name, value in p.items()}
 
 
 def plain(x, eps=1e-5):
@@ -107,24 +137,26 @@ def test_tracked_statistics_make_it_another_layer():
 
 
 def test_adain_has_the_statistics_of_the_style():
-    """Equation (8.5): y has the mean of the style, and its scale up to eps; content's own are gone."""
+    """Equation (8.5): the page's function; y has the mean of the style and its scale; content's own are gone."""
+    adain = cells("def pixels_only")["pixels_only"]
     rng = np.random.default_rng(6)
-    x, style = rng.normal(2, 3, (2, 3, 4, 5)), rng.normal(-1, 0.5, (2, 3, 6, 2))
-    y = style.std((2, 3), keepdims=True) * plain(x, 0) + style.mean((2, 3), keepdims=True)
-    assert np.allclose(y.mean((2, 3)), style.mean((2, 3)), **EXACT)
-    assert np.allclose(y.std((2, 3)), style.std((2, 3)), **EXACT)
-    other = style.std((2, 3), keepdims=True) * plain(7 * x - 1, 0) + style.mean((2, 3), keepdims=True)
-    assert np.allclose(y, other, **EXACT)
+    x, style = (torch.tensor(v) for v in (rng.normal(2, 3, (2, 3, 4, 5)), rng.normal(-1, 0.5, (2, 3, 6, 2))))
+    y = adain(x, style)
+    for n, c in np.ndindex(2, 3):
+        s, content = style[n, c].numpy(), x[n, c].numpy()
+        x_hat = (content - content.mean()) / np.sqrt(content.var() + 1e-5)
+        assert np.allclose(y[n, c], np.sqrt(s.var() + 1e-5) * x_hat + s.mean(), **EXACT)
+    assert torch.allclose(adain(7 * x - 1, style), y, atol=1e-4)
 
 
 def test_gram_matrix_is_scales_correlations_and_means():
-    """Equation (8.6): by numpy's corrcoef."""
-    maps = np.random.default_rng(7).standard_normal((4, 30)) @ np.random.default_rng(8).standard_normal((30, 30)) + 2
-    mu, std = maps.mean(1), maps.std(1)
+    """Equation (8.6): what the page takes for the Gram matrix and for correlations, by numpy's corrcoef."""
+    maps = np.random.default_rng(7).standard_normal((16, 30)) @ np.random.default_rng(8).standard_normal((30, 30)) + 2
+    found = cells("def summaries")["summaries"](torch.tensor(maps.reshape(1, 16, 5, 6)))
+    mu, std, rows = maps.mean(1), maps.std(1), np.triu_indices(16)
     right = np.outer(std, std) * np.corrcoef(maps) + np.outer(mu, mu)
-    assert np.allclose(maps @ maps.T / 30, right, **EXACT)
-    x_hat = plain(maps.reshape(1, 4, 5, 6), 0).reshape(4, 30)
-    assert np.allclose(x_hat @ x_hat.T / 30, np.corrcoef(maps), **EXACT)
+    assert np.allclose(found["Gram matrix"][0], right[rows], **EXACT)
+    assert np.allclose(found["correlations alone"][0], np.corrcoef(maps)[rows], rtol=1e-5, atol=1e-5)  # eps
 
 
 def test_own_map_and_paint():
@@ -159,16 +191,20 @@ def test_zero_padding_tells_the_brightness(padding, leaks):
     assert (moved > 0.05) == leaks
 
 
-def test_film_by_hand():
-    """Equation (8.7): gamma and beta of the question asked, for each sample."""
-    p = measures.film_weights([0], 3)
-    g = torch.Generator().manual_seed(2)
-    gamma, beta = torch.randn(1, 3, 128, generator=g), torch.randn(1, 3, 128, generator=g)
-    x, asked = torch.randn(5, 128, generator=g), torch.tensor([2, 0, 1, 2, 2])
-    x_hat = F.layer_norm(x @ p["W0"][0], (128,))
-    y = gamma[:, asked] * x_hat + beta[:, asked]
-    for n, q in enumerate(asked):
-        assert torch.allclose(y[0, n], gamma[0, q] * x_hat[n] + beta[0, q])
+@pytest.mark.parametrize("gamma, beta", [(True, True), (True, False), (False, True)])
+def test_film_by_hand(gamma, beta):
+    """Equation (8.7): the page's net, sample by sample; what is not told is taken from question 0."""
+    film = cells("def film")["film"]
+    p = random_like(measures.film_weights([0, 1], 3), 2, 0.3)
+    x, asked = torch.randn(4, 128, generator=torch.Generator().manual_seed(3)), torch.tensor([2, 0, 1, 2])
+    y = film(p, x, asked, gamma=gamma, beta=beta)
+    for e, n in np.ndindex(2, 4):
+        h = x[n]
+        for k in range(3):
+            scale, shift = (p[f"{name}{k}"][e, asked[n] if told else 0]
+                            for name, told in (("gamma", gamma), ("beta", beta)))
+            h = torch.clamp(scale * hat(h @ p[f"W{k}"][e]) + shift, min=0)
+        assert torch.allclose(y[e, n], h @ p["head"][e] + p["bias"][e, 0], atol=1e-4)
 
 
 def test_questions():
@@ -188,21 +224,59 @@ def test_flow_matching_asks_for_the_mean_direction():
     assert np.isclose(loss[0], 1 + ((x - x.mean(0)) ** 2).mean(), rtol=0.02)  # two noises an image
 
 
-def test_adaln_block_starts_as_the_identity():
-    """Equation (8.9): with s = b = g = 0 the block hands on h, and without the gate it does not."""
-    p = measures.flow_weights([0], reads=64, last=1)
+def blocks_of_the_page():
+    return cells("def normed", "def adaln_zero", "def concat_gate", "def concat_fixed", "def final_adaln",
+                 "def final_bare")
+
+
+def test_adaln_block_sample_by_sample():
+    """Equation (8.9): the page's blocks with random s, b, g and gates; and the two ends of the net."""
+    page, p = blocks_of_the_page(), random_like(measures.flow_weights([0, 1], reads=64, last=1), 4, 0.2)
+    g = torch.Generator().manual_seed(3)
+    h, c = torch.randn(2, 4, 64, generator=g), torch.randn(2, 4, 32, generator=g)
+    for e, n in np.ndindex(2, 4):
+        scale, shift, gate = (c[e, n] @ p["mod 1"][e] + p["mod bias 1"][e, 0]).chunk(3)
+        hidden = torch.clamp(((1 + scale) * hat(h[e, n]) + shift) @ p["W1 1"][e] + p["b1 1"][e, 0], min=0)
+        f = hidden @ p["W2 1"][e] + p["b2 1"][e, 0]
+        for block, factor in (("adaln_zero", gate), ("adaln", 1 + gate), ("adaln_gate", p["gate 1"][e, 0])):
+            assert torch.allclose(page[block](p, 1, h, c)[e, n], h[e, n] + factor * f, atol=1e-4), block
+        assert torch.allclose(page["adaln_fixed"](0.1, p, 1, h, c)[e, n], h[e, n] + 0.1 * f, atol=1e-4)
+        scale, shift = (c[e, n] @ p["mod out"][e] + p["mod bias out"][e, 0]).chunk(2)
+        for final, size in (("final_adaln", hat(h[e, n])), ("final_bare", h[e, n])):
+            right = ((1 + scale) * size + shift) @ p["out"][e]
+            assert torch.allclose(page[final](p, h, c)[e, n], right, atol=1e-4), final
+
+
+def test_concatenated_blocks_sample_by_sample():
+    page, p = blocks_of_the_page(), random_like(measures.flow_weights([0, 1], reads=96, last=1), 5, 0.2)
+    g = torch.Generator().manual_seed(6)
+    h, c = torch.randn(2, 4, 64, generator=g), torch.randn(2, 4, 32, generator=g)
+    for e, n in np.ndindex(2, 4):
+        u = torch.cat([hat(h[e, n]), c[e, n]])
+        f = torch.clamp(u @ p["W1 0"][e] + p["b1 0"][e, 0], min=0) @ p["W2 0"][e] + p["b2 0"][e, 0]
+        for block, factor in ((page["concat"], 1), (page["concat_gate"], p["gate 0"][e, 0]),
+                              (partial(page["concat_fixed"], 0.1), 0.1)):
+            assert torch.allclose(block(p, 0, h, c)[e, n], h[e, n] + factor * f, atol=1e-4)
+
+
+def test_adaln_zero_starts_as_the_identity():
+    page, p = blocks_of_the_page(), measures.flow_weights([0], reads=64, last=1)
     g = torch.Generator().manual_seed(3)
     h, c = torch.randn(1, 5, 64, generator=g), torch.randn(1, 5, 32, generator=g)
+    assert torch.equal(page["adaln_zero"](p, 0, h, c), h)
+    assert (page["adaln"](p, 0, h, c) - h).abs().max() > 0.1
 
-    def block(gate):
-        s, b, given = (torch.baddbmm(p["mod bias 0"], c, p["mod 0"])).split(64, -1)
-        u = (1 + s) * F.layer_norm(h, (64,)) + b
-        f = F.relu(torch.baddbmm(p["b1 0"], u, p["W1 0"])) @ p["W2 0"] + p["b2 0"]
-        return h + (gate + given) * f
 
-    assert torch.equal(block(0), h) and (block(1) - h).abs().max() > 0.1
-    p["mod 0"] = torch.randn(1, 32, 192, generator=g)
-    assert (block(0)[0, 0] - block(0)[0, 1]).abs().max() > 0.1  # now the condition comes in
+def test_what_the_text_says_of_recorded_runs():
+    """Of the gap of the page a tenth is left; the norm's way is ahead then; a small start and slow growth together."""
+    middle = {name: np.median(values) for name, values in RECORDED.items()}
+    assert all(len(values) == 5 for values in RECORDED.values())
+    assert 0.02 < middle["1000 steps: AdaLN, gate from 1"] - middle["1000 steps: AdaLN-zero"] < 0.04
+    for how in ("plain gate", "0.1"):
+        assert max(RECORDED[f"1000 steps: AdaLN, {how}"]) < min(RECORDED[f"1000 steps: concat., {how}"])
+    both = middle["AdaLN, factor 0.1"]
+    for alone in ("1, last W times 0.1", "1, last W from 0", "0.1, last W times 10"):
+        assert both + 0.15 < middle[f"AdaLN, factor {alone}"] < middle["AdaLN, factor 1"] - 0.1
 
 
 def test_tuned_takes_the_rate_with_the_least_median_and_other_seeds():

@@ -56,6 +56,10 @@ def _rows_cases(seed=0):
             "x.reshape(samples * channels, -1)": "x.swapaxes(0, 1).reshape(channels, -1)",
             "np.tile(gamma, samples)[:, None]": "gamma[:, None]", "np.tile(beta, samples)[:, None]": "beta[:, None]",
             ").reshape(x.shape)": ").reshape(channels, samples, *x.shape[2:]).swapaxes(0, 1)"},
+        "the axes that you swapped to make the rows must be swapped back before the end": {
+            "x.reshape(samples * channels, -1)": "x.swapaxes(0, 1).reshape(samples * channels, -1)",
+            "np.tile(gamma, samples)": "np.repeat(gamma, samples)",
+            "np.tile(beta, samples)": "np.repeat(beta, samples)"},
         "the channels of an image share your statistics: that is layer norm, or group norm with one group": {
             "maps.mean(axis=1, keepdims=True)": "np.repeat(x.mean(axis=(1, 2, 3)), channels)[:, None]",
             "maps.var(axis=1, keepdims=True)": "np.repeat(x.var(axis=(1, 2, 3)), channels)[:, None]"},
@@ -164,7 +168,7 @@ def adain_dstyle(dy, x, style, eps):
 
 def _fold_cases(seed=0):
     rng = np.random.default_rng(840 + 100 * seed)
-    yield "two features, three outputs", (np.array([1.0, 0.0]), np.array([0.0, 1.0]),
+    yield "two features, three outputs", (np.array([1.0, 0.0]), np.array([2.0, 1.0]),
                                           np.array([[1.0, 2.0, 3.0], [10.0, 20.0, 30.0]]), np.array([0.0, 0.0, 5.0]))
     for fan_in, fan_out, size, name in [(4, 3, 1, "4 features, 3 outputs"), (3, 5, 1, "3 features, 5 outputs"),
                                         (4, 4, 1, "as many outputs as features"), (3, 2, 1000, "values around 1000")]:
@@ -205,6 +209,10 @@ def _fold_law(args, outputs):
             "b + shift @ W": "b + 0 * (shift @ W)"},
         "the old b is missing": {"b + shift @ W": "shift @ W"},
         "b is added behind W, so it is not scaled": {"b + shift @ W": "b * (1 + scale.mean()) + shift @ W"},
+        "b does not meet the scale: only what multiplies u is scaled": {
+            "b + shift @ W": "np.resize(1 + scale, len(b)) * (b + shift @ W)"},
+        "a shift has one number for each feature that goes in: it meets rows of W, yours meets columns": {
+            "shift @ W": "np.resize(W @ np.resize(shift, W.shape[1]), len(b))"},
         "to undo is not to fold: multiply by 1 + scale": {"(1 + scale)[:, None] * W": "W / (1 + scale)[:, None]"},
         "the shift is added, not subtracted": {"b + shift @ W": "b - shift @ W"},
         "W_new has not changed: what multiplies u belongs into it": {"(1 + scale)[:, None] * W": "1.0 * W"},
