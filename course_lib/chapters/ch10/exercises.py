@@ -51,6 +51,8 @@ def _sequences_law(args, outputs):
             "(x**2).sum(axis=2, keepdims=True)": "(x**2).mean(axis=1, keepdims=True).sum(axis=2, keepdims=True)"},
         "the sequences share your nu2: this layer never looks at another sample": {
             "(x**2).sum(axis=2, keepdims=True)": "(x**2).mean(axis=0, keepdims=True).sum(axis=2, keepdims=True)"},
+        "the channels share your nu2, and the padding counts in it: you take the mean over both axes": {
+            "(x**2).sum(axis=2, keepdims=True) / lengths[:, None, None]": "(x**2).mean(axis=(1, 2), keepdims=True)"},
         "no mean is subtracted: that would be instance norm": {
             "x / np.sqrt(nu2 + eps)":
                 "(x - x.sum(axis=2, keepdims=True) / lengths[:, None, None]) / np.sqrt(nu2 + eps)"},
@@ -122,6 +124,8 @@ def _threshold_law(args, outputs):
             "tau @ weight": "tau.mean() * weight.sum(axis=0)"},
         "a negative tau counts as well: TLU lets numbers below 0 through": {
             "tau @ weight": "np.maximum(tau, 0) @ weight"},
+        "weight is (C, K), so tau comes first: weight @ tau sums over the outputs (it runs only where C = K)": {
+            "tau @ weight": "weight @ tau"},
         "the constant is tau, not beta - tau": {"tau @ weight": "(beta - tau) @ weight"},
         "the constant is tau; beta stays in front of the ReLU": {"tau @ weight": "(tau + beta) @ weight"},
         "only the constant comes back: the bias of the linear layer is added to it": {"bias + tau": "tau"},
@@ -197,6 +201,8 @@ def _dx_law(args, outputs):
         "beta is missing in the comparison with tau": {
             "x_hat + beta[:, None, None] > tau": "x_hat > tau"},
         "gamma is missing: y = gamma * x_hat + beta": {"gamma[:, None, None] * dz": "dz"},
+        "gamma counts once: it is in dx_hat already": {
+            "return inv_rms * (dx_hat": "return gamma[:, None, None] * inv_rms * (dx_hat"},
         "only the straight road: nu2 has been held constant": {" - x_hat * along": ""},
         "the road by nu2 lowers dx: its sign is negative": {"- x_hat * along": "+ x_hat * along"},
         "the mean over the map divides by H W; this is a sum": {
