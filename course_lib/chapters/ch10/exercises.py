@@ -201,8 +201,6 @@ def _dx_law(args, outputs):
         "beta is missing in the comparison with tau": {
             "x_hat + beta[:, None, None] > tau": "x_hat > tau"},
         "gamma is missing: y = gamma * x_hat + beta": {"gamma[:, None, None] * dz": "dz"},
-        "gamma counts once: it is in dx_hat already": {
-            "return inv_rms * (dx_hat": "return gamma[:, None, None] * inv_rms * (dx_hat"},
         "only the straight road: nu2 has been held constant": {" - x_hat * along": ""},
         "the road by nu2 lowers dx: its sign is negative": {"- x_hat * along": "+ x_hat * along"},
         "the mean over the map divides by H W; this is a sum": {
@@ -211,6 +209,8 @@ def _dx_law(args, outputs):
         "what is removed must point along x_hat: multiply the number by x_hat": {"x_hat * along": "along"},
         "the factor inv_rms is missing: dx is in units of 1 / x": {"inv_rms * (dx_hat": "(dx_hat"},
         "one inv_rms is enough": {"inv_rms * (dx_hat": "inv_rms**2 * (dx_hat"},
+        "gamma counts once: it is in dx_hat already": {
+            "return inv_rms * (dx_hat": "return gamma[:, None, None] * inv_rms * (dx_hat"},
         "eps is missing: it is added to nu2, inside the root": {"nu2 + eps[:, None, None]": "nu2"},
         "nu2 is the mean square of x itself: this is the variance": {
             "(x**2).mean(axis=(2, 3), keepdims=True)": "x.var(axis=(2, 3), keepdims=True)"},

@@ -60,7 +60,7 @@ def thresholds(taus):
     rng = np.random.default_rng(0)
     for place, layers in enumerate(taus.values()):
         for side, color, values in [(-0.2, COLORS[0], np.concatenate(layers[:-1])), (0.22, "0.55", layers[-1])]:
-            shown = rng.permutation(values)[:80]  # enough to see the shape
+            shown = rng.permutation(values)[:60]  # enough to see the shape
             middle = place + side
             panel.plot(middle + rng.uniform(-0.12, 0.12, len(shown)), shown, "o", color=color, ms=3, alpha=0.35, mew=0)
             panel.plot([middle - 0.17, middle + 0.17], [np.median(values)] * 2, color=COLORS[1], lw=3)
