@@ -216,7 +216,7 @@ def plain_logits(nets, x, kind, norm, activation):
         x_hat = x / (torch.linalg.vector_norm(x, dim=(2, 3), keepdim=True) ** 2 / x[0, 0].numel() + eps).sqrt()
         y = gamma[:, None, None] * x_hat + beta[:, None, None]
         x = {measures.tlu: torch.maximum(y, tau[:, None, None]), measures.relu: y.clamp(min=0),
-             measures.centred: y.clamp(min=0) - 1 / np.sqrt(2 * np.pi),
+             measures.lowered: y.clamp(min=0) - 1 / np.sqrt(2 * np.pi),
              measures.leaky: torch.where(y > 0, y, 0.1 * y)}[activation]
     features = x.sum((2, 3)) / 4 if kind == "pooled" else x.reshape(len(x), -1)
     return features @ nets.head["weight"][0].detach() + nets.head["bias"][0, 0].detach()
@@ -225,7 +225,7 @@ def plain_logits(nets, x, kind, norm, activation):
 @pytest.mark.parametrize("kind", measures.NETS)
 @pytest.mark.parametrize(("norm", "activation"), [
     (measures.fixed, measures.tlu), (measures.learned, measures.tlu), (measures.fixed, measures.relu),
-    (measures.fixed, measures.centred), (measures.fixed, measures.leaky)])
+    (measures.fixed, measures.lowered), (measures.fixed, measures.leaky)])
 def test_nets_against_a_plain_net(kind, norm, activation):
     nets = measures.Nets(kind, [3])
     with torch.no_grad():

@@ -51,6 +51,8 @@ def _sequences_law(args, outputs):
             "(x**2).sum(axis=2, keepdims=True)": "(x**2).mean(axis=1, keepdims=True).sum(axis=2, keepdims=True)"},
         "the sequences share your nu2: this layer never looks at another sample": {
             "(x**2).sum(axis=2, keepdims=True)": "(x**2).mean(axis=0, keepdims=True).sum(axis=2, keepdims=True)"},
+        "the channels share your nu2, and the padding counts in it: you take the mean over both axes": {
+            "(x**2).sum(axis=2, keepdims=True) / lengths[:, None, None]": "(x**2).mean(axis=(1, 2), keepdims=True)"},
         "no mean is subtracted: that would be instance norm": {
             "x / np.sqrt(nu2 + eps)":
                 "(x - x.sum(axis=2, keepdims=True) / lengths[:, None, None]) / np.sqrt(nu2 + eps)"},
@@ -122,6 +124,8 @@ def _threshold_law(args, outputs):
             "tau @ weight": "tau.mean() * weight.sum(axis=0)"},
         "a negative tau counts as well: TLU lets numbers below 0 through": {
             "tau @ weight": "np.maximum(tau, 0) @ weight"},
+        "weight is (C, K), so tau comes first: weight @ tau sums over the outputs (it runs only where C = K)": {
+            "tau @ weight": "weight @ tau"},
         "the constant is tau, not beta - tau": {"tau @ weight": "(beta - tau) @ weight"},
         "the constant is tau; beta stays in front of the ReLU": {"tau @ weight": "(tau + beta) @ weight"},
         "only the constant comes back: the bias of the linear layer is added to it": {"bias + tau": "tau"},
@@ -205,6 +209,8 @@ def _dx_law(args, outputs):
         "what is removed must point along x_hat: multiply the number by x_hat": {"x_hat * along": "along"},
         "the factor inv_rms is missing: dx is in units of 1 / x": {"inv_rms * (dx_hat": "(dx_hat"},
         "one inv_rms is enough": {"inv_rms * (dx_hat": "inv_rms**2 * (dx_hat"},
+        "gamma counts once: it is in dx_hat already": {
+            "return inv_rms * (dx_hat": "return gamma[:, None, None] * inv_rms * (dx_hat"},
         "eps is missing: it is added to nu2, inside the root": {"nu2 + eps[:, None, None]": "nu2"},
         "nu2 is the mean square of x itself: this is the variance": {
             "(x**2).mean(axis=(2, 3), keepdims=True)": "x.var(axis=(2, 3), keepdims=True)"},

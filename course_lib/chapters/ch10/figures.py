@@ -49,26 +49,27 @@ def error_against_eps(eps, errors, levels):
     return fig
 
 
-def thresholds(taus, mean):
-    """Where the learned thresholds end, for each norm: all of them as dots, their median as a bar.
+def thresholds(taus):
+    """Where the learned thresholds end, for each norm: dots, and medians as bars; the last layer in grey.
 
     Args:
-        taus: dict from a name to an array of thresholds.
-        mean: the mean of a ReLU; a line is drawn at its negative.
+        taus: dict from a name to a list of arrays of thresholds, one for each layer.
     """
     fig, panel = plt.subplots(figsize=(WIDTH, 3.3))
     plt.close(fig)
     rng = np.random.default_rng(0)
-    for place, values in enumerate(taus.values()):
-        shown = rng.permutation(values)[:120]  # enough to see the shape
-        panel.plot(place + rng.uniform(-0.2, 0.2, len(shown)), shown, "o", color=COLORS[0], ms=3, alpha=0.35, mew=0)
-        panel.plot([place - 0.32, place + 0.32], [np.median(values)] * 2, color=COLORS[1], lw=3)
+    for place, layers in enumerate(taus.values()):
+        for side, color, values in [(-0.2, COLORS[0], np.concatenate(layers[:-1])), (0.22, "0.55", layers[-1])]:
+            shown = rng.permutation(values)[:60]  # enough to see the shape
+            middle = place + side
+            panel.plot(middle + rng.uniform(-0.12, 0.12, len(shown)), shown, "o", color=color, ms=3, alpha=0.35, mew=0)
+            panel.plot([middle - 0.17, middle + 0.17], [np.median(values)] * 2, color=COLORS[1], lw=3)
     panel.axhline(0, color=INK, lw=0.8)
-    panel.axhline(-mean, color=INK, lw=1.2, ls="--")
-    panel.text(len(taus) - 0.45, -mean - 0.03, "minus the mean\nof a ReLU", ha="left", va="center", fontsize=9)
     panel.text(len(taus) - 0.45, 0, "start", ha="left", va="center", fontsize=9)
-    panel.set(xlim=(-0.5, len(taus) - 0.5), ylim=(-1.2, 0.6), ylabel="tau after training")
+    panel.set(xlim=(-0.5, len(taus) - 0.5), ylim=(-1.8, 0.6), ylabel="tau after training")
     panel.set_xticks(range(len(taus)), [name.replace(" ", "\n") for name in taus], fontsize=9)
+    blue, grey = (plt.Line2D([], [], ls="", marker="o", color=color) for color in (COLORS[0], "0.55"))
+    fig.legend([blue, grey], ["layers 1 and 2", "layer 3, before the head"], loc="outside lower center", ncols=2)
     return fig
 
 
@@ -78,7 +79,7 @@ def ladder(errors):
     Args:
         errors: dict from a name to an array (seeds,).
     """
-    fig, panel = plt.subplots(figsize=(WIDTH, 0.42 * len(errors) + 0.9))
+    fig, panel = plt.subplots(figsize=(WIDTH, 0.36 * len(errors) + 0.9))
     plt.close(fig)
     for place, (name, values) in enumerate(errors.items()):
         color = COLORS[1] if name.startswith("FRN") else COLORS[0]

@@ -72,9 +72,9 @@ def tlu(y, tau):
     return F.relu(y - tau) + tau
 
 
-def centred(y, tau):
-    """A ReLU minus a constant: the mean of the ReLU of a standard normal."""
-    return F.relu(y) - RELU_MEAN
+def lowered(y, tau, activation=relu, c=RELU_MEAN):
+    """An activation minus a constant; by default a ReLU minus its mean for a standard normal."""
+    return activation(y, tau) - c
 
 
 def leaky(y, tau):
