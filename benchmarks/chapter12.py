@@ -1,6 +1,6 @@
 """The long runs of chapter 12, which its figures draw: writes course_lib/chapters/ch12/long_runs.csv.
 
-    OMP_NUM_THREADS=1 python benchmarks/chapter12.py            about ten minutes on one quiet core
+    OMP_NUM_THREADS=1 python benchmarks/chapter12.py            about eleven minutes on one quiet core
     OMP_NUM_THREADS=1 python benchmarks/chapter12.py 100        prints only, with seeds 100, 101, ...
 
 Nothing is written twice: the transformer, its designs and the measures are those of the chapter's own text.
@@ -52,11 +52,15 @@ DEEP = {"none": Design(none), "post": Design(post), "pre": Design(pre), "peri": 
         "none, 1/sqrt(2L)": Design(none, branch=(2 * DEPTH) ** -0.5),
         "pre, 1/sqrt(2L)": Design(pre, branch=(2 * DEPTH) ** -0.5),
         "pre, LayerScale": Design(page["layer_scale"], out=0.1),
+        "peri, out 0.1": Design(peri, out=0.1), "output, out 0.1": Design(output, out=0.1),
         "DeepNorm": Design(page["deepnorm"](DEPTH), branch=(8 * DEPTH) ** -0.25)}
 WARM = {"post": Design(post), "pre": Design(pre), "peri": Design(peri),
         "DeepNorm": Design(page["deepnorm"](SIX), branch=(8 * SIX) ** -0.25),
         "post, alpha alone": Design(page["deepnorm"](SIX)),
-        "post, small start alone": Design(post, branch=(8 * SIX) ** -0.25)}
+        "post, small start alone": Design(post, branch=(8 * SIX) ** -0.25),
+        # each half again, at the ratio of branch to skip that the two have together, (16 L^2)^(-1/4) = 0.204
+        "post, alpha 4.9 alone": Design(page["deepnorm"](8 * SIX**2)),
+        "post, small start 0.2 alone": Design(post, branch=(16 * SIX**2) ** -0.25)}
 RATE = {"none": Design(none), "post": Design(post), "pre": Design(pre), "pre, cap": Design(pre, cap=10.0),
         "pre, QK-norm": Design(pre, qk_norm=True), "peri": Design(peri), "peri, cap": Design(peri, cap=10.0),
         "peri, QK-norm": Design(peri, qk_norm=True), "output": Design(output),
@@ -64,7 +68,7 @@ RATE = {"none": Design(none), "post": Design(post), "pre": Design(pre), "pre, ca
 DEEP_RATES = dict.fromkeys(DEEP, (0.004, 0.008, 0.016, 0.032)) | {
     "none": (0.0005, 0.001), "DeepNorm": (0.002, 0.004, 0.008, 0.016), "post": (0.0005, 0.001, 0.004, 0.008),
     "none, 1/sqrt(2L)": (0.0005, 0.001, 0.002, 0.004)}  # each arm's best rate is none at the edge, where one trains
-SLOW_RATES = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064)
+SLOW_RATES = (0.0005, 0.001, 0.0014, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064)
 FAST_RATES = (0.005, 0.01, 0.02, 0.028, 0.04, 0.057, 0.08, 0.113, 0.16)
 
 

@@ -53,6 +53,11 @@ def _post_law(args, outputs):
          "which of the two summands of z does the norm see?",
          "first dz through the norm of x + f(x), then the skip and the branch"): {
             "return dz + (dz * (x @ W > 0)) @ W.T": "return dy + (dz * (x @ W > 0)) @ W.T"},
+        ("the order is turned round: dy meets the norm first, for the norm comes last, and only then the branch",
+         "in dx = dy J + dy J F, what does the branch's F multiply: dy, or dy J?",
+         "dz through the norm first; then dz by the skip, and dz by the branch"): {
+            "dz_hat = gamma * dy": "dz_hat = gamma * (dy + (dy * (x @ W > 0)) @ W.T)",
+            "return dz + (dz * (x @ W > 0)) @ W.T": "return dz"},
         "the skip is missing: x reaches z directly as well": {
             "return dz + (dz * (x @ W > 0)) @ W.T": "return (dz * (x @ W > 0)) @ W.T"},
         "the branch is missing: x reaches z through W as well": {
