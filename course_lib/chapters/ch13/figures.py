@@ -137,19 +137,19 @@ def card(title, rows, below):
     fig = plt.figure(figsize=(8.27, 11.69), layout="none", facecolor="white")
     plt.close(fig)
     fig.text(0.08, 0.945, title, fontsize=20, weight="bold", color=INK)
-    place = 0.905
+    place = 0.915
     for case, advice, evidence in rows:
         marks = sorted((evidence.index(word), color) for word, color in EVIDENCE.items() if word in evidence)
-        advice, evidence = textwrap.wrap(advice, 88), textwrap.wrap(evidence, 104)
-        height = 0.031 + 0.0165 * len(advice) + 0.014 * len(evidence)
+        advice, evidence = textwrap.wrap(advice, 90), textwrap.wrap(evidence, 112)
+        height = 0.0275 + 0.0155 * len(advice) + 0.0128 * len(evidence)
         for k, (_, color) in enumerate(marks):
-            fig.add_artist(plt.Rectangle((0.064 - 0.008 * k, place - height + 0.014), 0.006, height - 0.014,
+            fig.add_artist(plt.Rectangle((0.064 - 0.008 * k, place - height + 0.012), 0.006, height - 0.011,
                                          color=color, lw=0))
         fig.text(0.08, place - 0.006, case, fontsize=11.5, weight="bold", color=INK)
         for k, line in enumerate(advice):
-            fig.text(0.08, place - 0.0245 - 0.0165 * k, line, fontsize=10.5, color=INK)
+            fig.text(0.08, place - 0.0235 - 0.0155 * k, line, fontsize=10.5, color=INK)
         for k, line in enumerate(evidence):
-            fig.text(0.08, place - 0.0235 - 0.0165 * len(advice) - 0.014 * k, line, fontsize=8.5, color=INK,
+            fig.text(0.08, place - 0.022 - 0.0155 * len(advice) - 0.0128 * k, line, fontsize=8.5, color=INK,
                      style="italic")
         place -= height
     for k, (word, color) in enumerate(EVIDENCE.items()):

@@ -2,14 +2,16 @@
 
 import hashlib
 
-FOOT = ("Chapter 13 of the course, November 2026. \"Measured here\": images, 4 convolutional blocks, 16 wide, 500 steps "
+FOOT = ("Chapter 13 of the course, November 2026. \"Measured here\": images, 4 convolutional blocks, 16 wide, 500 "
+        "steps "
         "of 32 small digits (or as said); sorting, 2 transformer blocks, 32 wide, 300 steps of 32 sequences. "
         "\"Reported\": by others, at their size; not repeated.")
 
 ROWS = (  # the case, what to take, on what evidence
     ("Convolutions, dozens of images a device",
      "Batch norm, above all if steps are few. Mind its traps: evaluation mode, the last small batch.",
-     "measured here, at 32 images: a fifth of the errors of none at 150 steps (three seeds, validation data), 0.6 times "
+     "measured here, at 32 images: a fifth of the errors of none at 150 steps (three seeds, validation data), 0.6 "
+     "times "
      "at 500, not told apart at 1500 (five seeds); chapter 5: the traps"),
     ("Convolutions, few images a device",
      "Group norm with several channels a group, or batch norm that is frozen or synchronized.",
@@ -21,14 +23,16 @@ ROWS = (  # the case, what to take, on what evidence
      "errors than RMS norm in sorting (3 to 36 %, by one comparison); level on images"),
     ("A shallow net, and time to tune the rate",
      "Try none: skips, good first weights, a scale and a shift. Take a norm if that fails.",
-     "measured here, sorting: at 300 steps none was ahead of every norm of activations; at 900 ahead of layer and batch norm, with all three below 0.3 % wrong; at 100 not told apart from these two"),
+     "measured here, sorting: at 300 steps none was ahead of every norm of activations; at 900 ahead of layer and "
+     "batch norm, with all three below 0.3 % wrong; at 100 not told apart from these two"),
     ("No statistics of activations wanted, but some safety",
      "Norm the weights, without their mean: weight standardization.",
      "measured here: among the two best at 500 steps (images) and at 300 (sorting), but no cure for depth by itself; "
      "reported: Qiao and others 2019, with group norm"),
     ("Many blocks, and no norm",
      "Start each branch at zero (SkipInit), or small by its first weights (Fixup). Mind the rate.",
-     "measured here, 16 blocks, 200 steps: none is lost, SkipInit learns in four of five seeds, weight standardization alone is worse off (60 % wrong, 36 to 73); "
+     "measured here, 16 blocks, 200 steps: none is lost, SkipInit learns in four of five seeds, weight "
+     "standardization alone is worse off (60 % wrong, 36 to 73); "
      "reported: Fixup 2019"),
     ("The learning rate is a guess",
      "Batch norm, almost free. Weight standardization, at a price.",
