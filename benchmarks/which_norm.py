@@ -43,6 +43,9 @@ SETTINGS = [  # in this order; those after the first two with five seeds, and wi
     ("images", "16 blocks", {"blocks": 16, "steps": 200}, ["none", "batch norm", "SkipInit", "layer norm", "DyT"]),
     ("sequences", "not before the head", {}, ["layer norm", "RMS norm"]),
     ("images", "1500 steps", {"steps": 1500}, ["none", "batch norm"]),
+    ("sequences", "100 steps", {"steps": 100}, ["none", "layer norm", "batch norm"]),
+    ("sequences", "900 steps", {"steps": 900}, ["none", "layer norm", "batch norm"]),
+    ("images", "16 blocks", {"blocks": 16, "steps": 200}, ["weight standardization"]),
 ]
 
 

@@ -1,5 +1,6 @@
 """Chapter 13, which norm, when, and none at all: each equation and each claim about numbers, by another way."""
 
+import runpy
 from functools import partial
 
 import numpy as np
@@ -9,7 +10,7 @@ from chapter import ROOT
 from scipy import stats
 
 from course_lib import batch_norm, filter_response_norm, group_norm, instance_norm, layer_norm, nn, rms_norm
-from course_lib.chapters.ch13 import guide, race, results
+from course_lib.chapters.ch13 import figures, guide, race, results
 
 NAMES = list(race.ARMS)
 TASKS = list(race.TASKS)
@@ -315,12 +316,35 @@ def test_table_has_eleven_arms_and_ten_seeds_each(task):
     ("images", "over 2 of 32", "batch norm"), ("images", "over 1 of 32", "batch norm"),
     ("sequences", "not before the head", "layer norm"), ("sequences", "not before the head", "RMS norm"),
     ("images", "1500 steps", "none"), ("images", "1500 steps", "batch norm"),
+    *(("sequences", f"{steps} steps", name) for steps in (100, 900) for name in ("none", "layer norm", "batch norm")),
+    ("images", "16 blocks", "weight standardization"),
     *(("images", "16 blocks", name) for name in ("none", "batch norm", "SkipInit", "layer norm", "DyT"))])
 def test_other_settings_are_tuned_too(task, setting, name):
     rates, errors = results.tuning(task, name, setting)
     assert errors.shape == (len(rates), 3)
     assert rates[0] < results.best_rate(task, name, setting) == rates[errors.mean(1).argmin()] < rates[-1]
     assert len(results.values(task, name, setting=setting)) >= 5
+
+
+def test_rates_are_chosen_by_other_seeds_and_other_data_than_reported(monkeypatch):
+    seeds = {kind: {int(row["seed"]) for row in results.rows() if row["kind"] == kind}
+             for kind in ("tune", "report", "rate x 4")}
+    assert seeds["tune"] == {100, 101, 102}
+    assert not seeds["tune"] & (seeds["report"] | seeds["rate x 4"])
+    script = runpy.run_path(str(ROOT / "benchmarks/which_norm.py"))
+    asked, scope = [], script["run"].__globals__
+    monkeypatch.setitem(scope, "rows", list)
+    monkeypatch.setitem(scope, "append", lambda new: list(new))
+
+    def trials(task, arm, pairs, which, **setting):
+        asked.append((which, {seed for _, seed in pairs}))
+        return [abs(np.log(rate / 0.02)) for rate, _ in pairs]
+
+    monkeypatch.setitem(scope, "trials", trials)
+    script["run"]("sequences", "base", "none", {})
+    *tuning, report = asked
+    assert tuning and all(each == ("valid", {100, 101, 102}) for each in tuning)
+    assert report == ("test", set(range(10)))
 
 
 def test_table_says_when_and_where():
@@ -340,7 +364,7 @@ def test_missing_rows_are_named():
 
 def test_guide_says_on_what_evidence():
     for _, _, evidence in guide.ROWS:
-        assert evidence.startswith(("measured here", "reported"))
+        assert evidence.startswith(tuple(figures.EVIDENCE))
 
 
 def test_page_and_card_hold_the_guide():

@@ -74,7 +74,7 @@ def _choice_cases(seed=0):
     rng = np.random.default_rng(1320 + 100 * seed)
     nan = np.nan
     yield "the rate 0.2 is best in one seed, and lost in another", (
-        np.array([0.05, 0.1, 0.2, 0.4]), np.array([[9.0, 8.0, 8.5], [6.0, 5.0, 5.5], [4.0, 4.5, nan], [nan, nan, nan]]))
+        np.array([0.05, 0.1, 0.2, 0.4]), np.array([[9.0, 8.0, 8.5], [6.0, 5.0, 5.5], [4.0, 5.8, nan], [nan, nan, nan]]))
     yield "the largest rate is best", (np.array([0.1, 0.2, 0.4]), np.array([[5.0, 6.0], [4.0, 4.4], [3.0, 3.5]]))
     yield "the smallest rate is best", (np.array([0.1, 0.2, 0.4]), np.array([[2.0, 6.0], [7.0, 4.4], [9.0, nan]]))
     yield "rates in no order", (
@@ -83,6 +83,9 @@ def _choice_cases(seed=0):
         np.array([0.01, 0.02, 0.04]), np.array([[5.0, 5.2, 5.1], [4.0, 4.1, 4.2], [1.0, 9.0, 8.0]]))
     yield "one seed has bad luck", (
         np.array([0.01, 0.02, 0.04]), np.array([[5.0, 5.2, 5.1], [2.0, 5.5, 2.0], [6.0, 7.0, 6.0]]))
+    yield "one seed does very badly, and the rate is the best for the others", (
+        np.array([0.01, 0.02, 0.04, 0.08]),
+        np.array([[7.0, 7.2, 7.1], [5.0, 5.2, 5.1], [2.0, 40.0, 2.0], [6.0, 7.0, 6.0]]))
     yield "one seed is lost, and all of the others are bad", (
         np.array([0.1, 0.2, 0.4]), np.array([[60.0, 65.0], [2.0, nan], [70.0, 80.0]]))
     rates = rng.uniform(0.005, 0.02) * 2.0 ** rng.permutation(5)
@@ -113,6 +116,9 @@ def _choice_law(args, outputs):
         "a lost run counts as 100 % wrong, not as 0": {"100.0, errors": "0.0, errors"},
         "the luckiest seed chose your rate: take the mean of the seeds": {
             "errors).mean(axis=1)": "errors).min(axis=1)"},
+        "the median does not see a seed that is lost, or one that had bad luck: take the mean of the seeds": {
+            "np.where(np.isnan(errors), 100.0, errors).mean(axis=1)":
+                "np.median(np.where(np.isnan(errors), 100.0, errors), axis=1)"},
         "the worst seed chose your rate: take the mean of the seeds": {
             "errors).mean(axis=1)": "errors).max(axis=1)"},
         "best is a rate, not its place in the array": {"best = rates[score.argmin()]": "best = score.argmin()"},
@@ -129,7 +135,7 @@ def _choice_law(args, outputs):
     },
 )
 def choose_rate(rates, errors):
-    """The best rate, and the rate to try next.
+    """The best rate, by the mean of its seeds, and the rate to try next.
 
     That is half or twice the best one if it stands at an edge, else 0.
     rates is (K,), in any order; errors is (K, R), in %, nan where a run was

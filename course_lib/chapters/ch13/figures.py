@@ -9,6 +9,7 @@ from ...plots import COLORS, INK, WIDTH, median_and_range
 
 FAMILY = {"none": INK, "weight norm": COLORS[1], "weight standardization": COLORS[1], "SkipInit": COLORS[2],
           "DyT": COLORS[3]}  # all others norm the activations
+EVIDENCE = {"measured here": COLORS[2], "reported": COLORS[1], "by definition": COLORS[0]}  # the marks of the card
 SHORT = {"weight standardization": "weight stand.", "instance norm": "instance norm"}
 
 
@@ -129,25 +130,30 @@ def card(title, rows, below):
     """The guide on one page of A4, to print: for each row the case, what to take, and on what evidence.
 
     Args:
-        rows: (case, advice, evidence), where the evidence begins with "measured here" or "reported".
+        rows: (case, advice, evidence), where the evidence says "measured here", "reported" or "by definition"; each
+            of these gives the row a mark.
         below: a line at the foot.
     """
     fig = plt.figure(figsize=(8.27, 11.69), layout="none", facecolor="white")
     plt.close(fig)
     fig.text(0.08, 0.945, title, fontsize=20, weight="bold", color=INK)
-    place = 0.905
+    place = 0.915
     for case, advice, evidence in rows:
-        measured = evidence.startswith("measured here")
-        color = COLORS[2] if measured else COLORS[1]
-        advice, evidence = textwrap.wrap(advice, 88), textwrap.wrap(evidence, 104)
-        height = 0.031 + 0.0165 * len(advice) + 0.014 * len(evidence)
-        fig.add_artist(plt.Rectangle((0.065, place - height + 0.014), 0.006, height - 0.014, color=color, lw=0))
+        marks = sorted((evidence.index(word), color) for word, color in EVIDENCE.items() if word in evidence)
+        advice, evidence = textwrap.wrap(advice, 90), textwrap.wrap(evidence, 112)
+        height = 0.0275 + 0.0155 * len(advice) + 0.0128 * len(evidence)
+        for k, (_, color) in enumerate(marks):
+            fig.add_artist(plt.Rectangle((0.064 - 0.008 * k, place - height + 0.012), 0.006, height - 0.011,
+                                         color=color, lw=0))
         fig.text(0.08, place - 0.006, case, fontsize=11.5, weight="bold", color=INK)
         for k, line in enumerate(advice):
-            fig.text(0.08, place - 0.0245 - 0.0165 * k, line, fontsize=10.5, color=INK)
+            fig.text(0.08, place - 0.0235 - 0.0155 * k, line, fontsize=10.5, color=INK)
         for k, line in enumerate(evidence):
-            fig.text(0.08, place - 0.0235 - 0.0165 * len(advice) - 0.014 * k, line, fontsize=8.5, color=color,
+            fig.text(0.08, place - 0.022 - 0.0155 * len(advice) - 0.0128 * k, line, fontsize=8.5, color=INK,
                      style="italic")
         place -= height
+    for k, (word, color) in enumerate(EVIDENCE.items()):
+        fig.add_artist(plt.Rectangle((0.08 + 0.15 * k, 0.079), 0.012, 0.0085, color=color, lw=0))
+        fig.text(0.097 + 0.15 * k, 0.0795, word, fontsize=8.5, color=INK)
     fig.text(0.08, 0.03, "\n".join(textwrap.wrap(below, 115)), fontsize=8, color=INK)
     return fig
