@@ -42,7 +42,7 @@ ROWS = (  # the case, what to take, on what evidence
      "Nothing with statistics over the batch or over time: RMS norm, layer norm, DyT, or none.",
      "by definition: their output for a sample does not change with its company"),
     ("Contrast or style should go, or should be set",
-     "Instance norm, with scale and shift from the style. Not where counts over the sample are the answer.",
+     "Instance norm, with scale and shift from the style. Not for sorting, whose answer is a count.",
      "measured here: 40 % wrong in sorting; chapter 8 for the styles"),
     ("A transformer and little data",
      "DyT may regularize; with much data, compare it with RMS norm first.",
