@@ -216,7 +216,7 @@ def test_forward_kernel(kernel):
 
 
 def test_forward_kernel_of_bfloat16(kernel):
-    """It computes in float32: the result is off by a step of its type (the interpreter cuts digits off), a long row too."""
+    """It computes in float32: off by a step of its type (the interpreter cuts digits off), a long row too."""
     x = torch.tensor(np.random.default_rng(9).normal(3, 2, (2, 4096))).bfloat16()
     gamma, beta, y = torch.ones(4096).bfloat16(), torch.zeros(4096).bfloat16(), torch.empty_like(x)
     kernel("ln_forward")[(2,)](x, gamma, beta, y, EPS, D=4096, BD=4096)
