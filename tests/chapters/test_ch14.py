@@ -53,6 +53,9 @@ def test_traffic_counts_what_moves():
         d = a.view(4, 10).T  # no byte moves
         d = d * d  # it is read once
     assert (count.steps, count.bytes) == (1, 2 * a.nbytes)
+    with Traffic() as count:
+        b.expand(10, 4) + a  # an expanded array is read once
+    assert count.bytes == 2 * a.nbytes + b.nbytes
 
 
 @pytest.mark.parametrize("name", measures.LAYERS)
