@@ -53,6 +53,9 @@ def test_traffic_counts_what_moves():
         d = a.view(4, 10).T  # no byte moves
         d = d * d  # it is read once
     assert (count.steps, count.bytes) == (1, 2 * a.nbytes)
+    with Traffic() as count:
+        b.expand(10, 4) + a  # an expanded array is read once
+    assert count.bytes == 2 * a.nbytes + b.nbytes
 
 
 @pytest.mark.parametrize("name", measures.LAYERS)
@@ -89,7 +92,7 @@ def test_torch_in_one_operation_moves_the_least():
 
 
 def test_bounds_of_exercise_1():
-    size = 2 * 16 * 320 * 128 * 128
+    size = 2 * 256 * 320 * 32 * 32
     assert round(size / 1e6) == 168 and round(4 * size / 1e6) == 671 and round(2 * size / 1e6) == 336
     assert round(4 * size / H100[0] * 1e6) == 200 and round(2 * size / H100[0] * 1e6) == 100
     assert round(3 * 8192 / H100[0] * 1e9) == 7
@@ -213,6 +216,15 @@ def test_forward_kernel(kernel):
     kernel("ln_forward")[(N,)](x_t, gamma_t, beta_t, y_t, EPS, D=D, BD=BD)
     assert np.allclose(y_t[: N * D].reshape(N, D), layer_norm(x, gamma, beta, eps=EPS)[0], atol=5e-6)
     assert torch.all(y_t[N * D :] == 9)
+
+
+def test_forward_kernel_of_bfloat16(kernel):
+    """It computes in float32: off by a step of its type (the interpreter cuts digits off), a long row too."""
+    x = torch.tensor(np.random.default_rng(9).normal(3, 2, (2, 4096))).bfloat16()
+    gamma, beta, y = torch.ones(4096).bfloat16(), torch.zeros(4096).bfloat16(), torch.empty_like(x)
+    kernel("ln_forward")[(2,)](x, gamma, beta, y, EPS, D=4096, BD=4096)
+    right = layer_norm(x.double().numpy(), gamma.double().numpy(), beta.double().numpy(), eps=EPS)[0]
+    assert np.allclose(y.double().numpy(), right, rtol=2**-7, atol=1e-5)  # a step of bfloat16
 
 
 @pytest.mark.parametrize("programs", [1, 3, 7])

@@ -1,6 +1,6 @@
 """What Triton 3.7.1 makes of chapter 14's forward kernel for an H100; from benchmarks/chapter14.py."""
 
-VERSION, DATE = "3.7.1", "2026-11-28"
+VERSION, DATE = "3.7.1", "2026-11-29"
 # D, warps, registers of a thread, spilled bytes of a thread, loads of 16 bytes, narrower loads
 LINES = (
     (1024, 1, 71, 0, 24, 0),

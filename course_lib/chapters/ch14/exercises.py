@@ -174,6 +174,8 @@ def _fused_law(args, outputs):
         "the factor inv_rms is missing: dx is in units of 1 / h": {"dh + inv_rms * (": "dh + ("},
         "eps is missing: it is added to the mean square, inside the root": {" + eps)": ")"},
         "dgamma multiplies dy by h_hat, what gamma was multiplied by, not by h": {"(dy * h_hat).sum": "(dy * h).sum"},
+        "gamma touches y alone: dh comes past the norm and is no part of dgamma": {
+            "(dy * h_hat).sum": "((dy + dh) * h_hat).sum"},
         "dgamma is a sum over the tokens, not a mean": {"(dy * h_hat).sum(axis=0)": "(dy * h_hat).mean(axis=0)"},
         "dgamma has gamma in it: y = gamma * h_hat, and its derivative by gamma is h_hat": {
             "(dy * h_hat).sum": "(dh_hat * h_hat).sum"},
@@ -239,6 +241,7 @@ def _rank_law(args, outputs):
             "delta = mean_i - mean_rest": "delta = mean_i - mean"},
         "the distance of the means is squared": {"delta**2": "abs(delta)"},
         "the product of the counts is divided by the count of all": {"n_i * n_rest / n\n": "n_i * n_rest\n"},
+        "n counts the rank already: divide by n, not by n + n_i": {"n_i * n_rest / n\n": "n_i * n_rest / (n + n_i)\n"},
         "M2_rest is the sum of squares; yours is divided by the count": {
             "return mean_rest, M2_rest": "return mean_rest, M2_rest / n_rest"},
         "the rank's own squares are still in there": {"M2 - M2_i": "M2"},

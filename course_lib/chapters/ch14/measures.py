@@ -1,8 +1,15 @@
 """What chapter 14 counts: bytes and operations of layers that are written step by step, and places in memory."""
 
+import math
+
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+
+def held(a):
+    """Bytes of an array in memory: an expanded dimension (stride 0) has one entry."""
+    return a.itemsize * math.prod(n for n, step in zip(a.shape, a.stride(), strict=True) if step)
 
 
 class Traffic(TorchDispatchMode):
@@ -18,7 +25,7 @@ class Traffic(TorchDispatchMode):
                   if torch.is_tensor(a)}.values()  # each once
         if not func.is_view:  # a view only looks at bytes
             self.steps += 1
-            self.bytes += sum(a.nbytes for a in arrays)
+            self.bytes += sum(map(held, arrays))
             self.flops += max(a.numel() for a in arrays)
         return out
 
