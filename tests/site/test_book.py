@@ -439,3 +439,18 @@ def test_bad_formula_stops_the_build():
     with pytest.raises(ExtensionError) as error:
         course_tex.check_formulas(None, document, "page")
     assert r"\frac{1}{" in str(error.value) and r"\nosuchmacro" in str(error.value)
+
+
+def test_lighter_figure_keeps_what_is_drawn():
+    figure = """<svg id="whole">
+ <metadata>a program</metadata>
+ <!-- 0.5 -->
+ <defs><path id="m1" d="M 1.23456 -2.5"/>
+  <clipPath id="p1"><rect x="0.125"/></clipPath></defs>
+ <g id="axes_1" clip-path="url(#p1)"><use xlink:href="#m1" x="7.98765" style="opacity: 0.12345"/></g>
+</svg>"""
+    assert course_site.lighter(figure) == """<svg>
+<defs><path id="m1" d="M 1.23 -2.5"/>
+<clipPath id="p1"><rect x="0.12"/></clipPath></defs>
+<g clip-path="url(#p1)"><use xlink:href="#m1" x="7.98" style="opacity: 0.12345"/></g>
+</svg>"""
