@@ -200,6 +200,17 @@ def batches(data, *, size, seeds, steps):
         yield data.x_train[index], data.y_train[index]
 
 
+def shuffled(count, *, size, seeds, steps):
+    """Indices of batches drawn without replacement, (E, steps, size): all `count` samples once before one comes again.
+
+    Each run shuffles with its own seed; a batch may reach over the end of an epoch.
+    """
+    epochs = -(-steps * size // count)
+    generators = [np.random.default_rng(seed) for seed in seeds]
+    order = np.stack([np.concatenate([rng.permutation(count) for _ in range(epochs)]) for rng in generators])
+    return order[:, :steps * size].reshape(len(generators), steps, size)
+
+
 def layer_statistics(model, x):
     """Mean and 1 / std, (E, 1, D), of each hidden layer over all of x (N, D), for testing a net with batch norm."""
     if model.norm != "batch":

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from course_lib import batch_norm, group_norm, instance_norm, layer_norm, norm_backward
+from course_lib import batch_norm, group_norm, instance_norm, layer_norm, norm_backward, training
 from course_lib.chapters.ch09 import measures
 
 EXACT = {"rtol": 1e-11, "atol": 1e-12}  # float64, sums of fewer than 1000 terms of size 1
@@ -224,7 +224,7 @@ def test_nets_against_a_plain_net(head):
     x, y, *_ = measures.halves()
     parameters = [p.detach().clone().requires_grad_() for p in nets.parameters]
     assert torch.allclose(nets(x[:40], [norm] * 3)[0], plain_logits(parameters, x[:40], head, 4), atol=1e-4)
-    drawn = measures._order(3, 896, 1)[0]
+    drawn = training.shuffled(896, size=measures.BATCH, seeds=[3], steps=1)[0][0]
     loss = torch.nn.functional.cross_entropy(plain_logits(parameters, x[drawn], head, 4), y[drawn])
     gradients = torch.autograd.grad(loss, parameters)
     trained = measures.train(norm, head, 0.1, seeds=[3], steps=1)
@@ -246,11 +246,6 @@ def test_stacked_nets_do_not_see_each_other(head):
     logits = [nets(measures.halves()[2][:50], [norm] * 3) for nets in (both, alone)]
     assert torch.allclose(logits[0][1], logits[1][0], rtol=1e-3, atol=1e-4)
     assert not torch.allclose(logits[0][0], logits[0][1], atol=1e-2)
-
-
-def test_every_image_is_seen_once_before_one_comes_again():
-    order = measures._order(0, 896, 30)
-    assert order.shape == (30, 32) and np.array_equal(np.sort(order[:28].ravel()), np.arange(896))
 
 
 def test_stored_statistics_are_those_of_the_ghosts():

@@ -15,6 +15,7 @@ from course_lib import (
     instance_norm,
     tlu,
     tlu_backward,
+    training,
 )
 from course_lib.chapters.ch10 import measures
 
@@ -257,7 +258,7 @@ def test_one_step_by_hand_frozen_and_warm():
     """One step is minus the rate times the gradient; what is frozen stays, and a warm-up starts with a small step."""
     before = measures.Nets("pooled", [3])
     x_train, y_train, *_ = measures.halves()
-    drawn = measures._order(3, 896, 1)[0]
+    drawn = training.shuffled(896, size=measures.BATCH, seeds=[3], steps=1)[0][0]
     logits = before(x_train[drawn], [measures.fixed] * 3, measures.tlu)[0]
     tau = before.layers[1]["tau"]
     gradient = torch.autograd.grad(F.cross_entropy(logits, y_train[drawn]), tau)[0]

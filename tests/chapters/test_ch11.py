@@ -17,6 +17,7 @@ from course_lib import (
     local_response_norm,
     local_response_norm_backward,
     rms_norm,
+    training,
 )
 from course_lib.chapters.ch11 import exercises, measures
 
@@ -290,7 +291,7 @@ def test_net_against_a_plain_net():
     parameters = [p.detach().clone().requires_grad_() for p in nets.parameters]
     assert torch.allclose(nets(x[:40])[0], logits(parameters, x[:40]), atol=1e-4)
     velocity = [torch.zeros_like(p) for p in parameters]
-    for step, drawn in enumerate(measures._order(3, 896, 3)):
+    for step, drawn in enumerate(training.shuffled(896, size=measures.BATCH, seeds=[3], steps=3)[0]):
         loss = torch.nn.functional.cross_entropy(logits(parameters, x[drawn]), y[drawn])
         gradients = torch.autograd.grad(loss, parameters)
         velocity = [0.9 * v + g for v, g in zip(velocity, gradients, strict=True)]
@@ -308,11 +309,6 @@ def test_stacked_nets_do_not_see_each_other():
     assert not torch.allclose(both(x)[0], alone(x)[0], atol=1e-2)
     error = measures.errors(both)
     assert error.shape == (2,) and np.all((error >= 0) & (error <= 100))
-
-
-def test_order_sees_every_image_once():
-    order = measures._order(0, 896, 30)
-    assert order.shape == (30, 32) and np.array_equal(np.sort(order[:28].ravel()), np.arange(896))
 
 
 # Today

@@ -241,3 +241,11 @@ def test_half_that_never_arrives_counts_as_never():
     assert span(np.array([10, 20, np.inf, np.inf])) == "- (10--)"
     assert span(np.array([30, 10, 20])) == "20 (10-30)"
     assert span(np.array([np.inf, np.inf])) == "-"
+
+
+def test_shuffled_batches_see_all_samples_once_before_one_comes_again():
+    order = training.shuffled(10, size=4, seeds=[3, 4], steps=6)
+    assert order.shape == (2, 6, 4)
+    for run in order.reshape(2, -1):
+        assert sorted(run[:10]) == sorted(run[10:20]) == list(range(10)) and len(set(run[20:])) == 4
+    assert (order[0] != order[1]).any() and (order[1] == training.shuffled(10, size=4, seeds=[4], steps=6)[0]).all()

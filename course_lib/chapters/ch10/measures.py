@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from ... import data
+from ... import data, training
 
 LAYERS, BATCH = 3, 32
 RELU_MEAN = (2 * np.pi) ** -0.5  # of max(n, 0) with a standard normal n
@@ -157,7 +157,7 @@ def train(norm, activation, kind, rate, *, seeds=range(5), steps=140, warm_up=0,
     """
     x_train, y_train, *_ = halves()
     nets = Nets(kind, seeds)
-    order = torch.tensor(np.stack([_order(seed, len(x_train), steps) for seed in seeds]))
+    order = torch.tensor(training.shuffled(len(x_train), size=BATCH, seeds=seeds, steps=steps))
     moving = nets.parameters(frozen)
     velocity = [torch.zeros_like(p) for p in moving]
     for step in range(steps):
@@ -171,13 +171,6 @@ def train(norm, activation, kind, rate, *, seeds=range(5), steps=140, warm_up=0,
             torch._foreach_add_(velocity, gradients)
             torch._foreach_add_(moving, velocity, alpha=-rate * share)
     return nets
-
-
-def _order(seed, count, steps):
-    """Which images a step sees, (steps, 32): all of them once before one comes again."""
-    rng = np.random.default_rng(seed)
-    epochs = -(-steps * BATCH // count)
-    return np.concatenate([rng.permutation(count) for _ in range(epochs)])[: steps * BATCH].reshape(steps, BATCH)
 
 
 # The measures

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from ... import data
+from ... import data, training
 
 CHANNELS, BATCH, STRIDES = 16, 32, (1, 2, 1)
 PATCH, FILTER = 11, 7  # pixels: two filters beside each other overlap by half
@@ -88,7 +88,7 @@ def train(divide, rate, *, shaded=False, seeds=range(5), steps=140):
     """
     x_train, y_train, *_ = digits(shaded)
     nets = Nets(divide, seeds)
-    order = torch.tensor(np.stack([_order(seed, len(x_train), steps) for seed in seeds]))
+    order = torch.tensor(training.shuffled(len(x_train), size=BATCH, seeds=seeds, steps=steps))
     velocity = [torch.zeros_like(p) for p in nets.parameters]
     for step in range(steps):
         drawn = order[:, step]
@@ -101,13 +101,6 @@ def train(divide, rate, *, shaded=False, seeds=range(5), steps=140):
             torch._foreach_add_(velocity, gradients)
             torch._foreach_add_(nets.parameters, velocity, alpha=-rate * falling)
     return nets
-
-
-def _order(seed, count, steps):
-    """Which images a step sees, (steps, 32): all of them once before one comes again."""
-    rng = np.random.default_rng(seed)
-    epochs = -(-steps * BATCH // count)
-    return np.concatenate([rng.permutation(count) for _ in range(epochs)])[: steps * BATCH].reshape(steps, BATCH)
 
 
 @torch.no_grad()
