@@ -8,23 +8,17 @@ tests read what is written.  It takes some minutes, so it is not part of the tes
 
 import ast
 import os
-import platform
-import re
-import time
-from datetime import date
-from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy loads its BLAS
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
+from page import CELL, ROOT, write_record
 
 from course_lib import training
 
-ROOT = Path(__file__).resolve().parent.parent
 TEXT = ROOT / "notebooks" / "03_weight_initialization.md"
 WRITTEN = ROOT / "course_lib" / "chapters" / "ch03" / "recorded.py"
-CELL = re.compile(r"```\{code-cell\} ipython3\n(?:---\n.*?\n---\n|:tags:[^\n]*\n+)?(.*?)\n```", re.DOTALL)
 GRIDS = {"digits", "sigmas", "rates", "adam_rates"}
 
 
@@ -121,15 +115,11 @@ def quantities(scope):
 
 
 def main():
-    start, found = time.process_time(), {}
+    found = {}
     for name, values in quantities(definitions(TEXT.read_text(encoding="utf8"))):
-        found[name] = ", ".join(f"{value:.4g}" for value in values)
-        print(name, found[name], flush=True)
-    head = (f'"""What benchmarks/chapter03.py found: for each quantity a number for each seed.\n\n{date.today()}, one '
-            f'thread, {time.process_time() - start:.0f} s; Python {platform.python_version()}, '
-            f'NumPy {np.__version__}.\n"""\n\n')
-    lines = [f'    "{name}": ({values},),' for name, values in found.items()]
-    WRITTEN.write_text(head + "\n".join(["RECORDED = {", *lines, "}", ""]), encoding="utf8")
+        found[name] = values
+        print(name, values, flush=True)
+    write_record(WRITTEN, "What benchmarks/chapter03.py found: for each quantity a number for each seed.", found, np)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ import re
 import sys
 import time
 from datetime import date
-from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy loads its BLAS
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -28,10 +27,9 @@ import matplotlib
 matplotlib.use("Agg")
 import numpy as np
 import torch
+from page import CELL, ROOT, processor
 
-ROOT = Path(__file__).resolve().parent.parent
 TEXT = ROOT / "notebooks" / "06_what_batch_norm_does.md"
-CELL = re.compile(r"```\{code-cell\} ipython3\n(?:---\n.*?\n---\n|:tags:[^\n]*\n+)?(.*?)\n```", re.DOTALL)
 NOT_RUN = re.compile(r"^(check|hint|solution|progress|notebook\.show_source)\(|# your code", re.MULTILINE)
 
 
@@ -188,14 +186,6 @@ def quantities(scope):
     for norm, values in scope["cheating"].items():
         found[f"accuracy of those that cannot know: {norm}"] = values
     return {name: np.asarray(values, dtype=float) for name, values in found.items()}
-
-
-def processor():
-    try:
-        names = re.findall(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    except OSError:
-        names = []
-    return names[0] if names else platform.machine()
 
 
 def main():

@@ -9,24 +9,18 @@ minutes, so it is not part of the tests.
 
 import ast
 import os
-import platform
-import re
-import time
-from datetime import date
 from functools import partial
-from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before the libraries load their BLAS
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import torch
+from page import CELL, ROOT, write_record
 
 from course_lib.chapters.ch08 import measures
 
-ROOT = Path(__file__).resolve().parent.parent
 TEXT = ROOT / "notebooks" / "08_instance_norm_style.md"
 WRITTEN = ROOT / "course_lib" / "chapters" / "ch08" / "recorded.py"
-CELL = re.compile(r"```\{code-cell\} ipython3\n(?:---\n.*?\n---\n|:tags:[^\n]*\n+)?(.*?)\n```", re.DOTALL)
 
 
 def definitions(text):
@@ -115,20 +109,16 @@ def arms(scope):
 
 
 def main():
-    start, found = time.process_time(), {}
+    found = {}
     scope = definitions(TEXT.read_text(encoding="utf8"))
     scope["questions"] = list(measures.QUESTIONS)
     for name, run, rates in arms(scope):
         best, medians, values, _ = measures.tuned(run, rates)
-        found[name] = ", ".join(f"{value:.4g}" for value in values)
+        found[name] = values
         edge = " AT THE EDGE" if best in (rates[0], rates[-1]) else ""
         print(f"{name}: rate {best}{edge}, {[round(m, 3) for m in medians]}; {found[name]}", flush=True)
-    head = (f'"""What benchmarks/chapter08.py found: for each arm at its best rate a number for each seed:\n'
-            f'the held-out loss of a diffusion net, or the wrong answers to questions in percent.\n\n'
-            f'{date.today()}, one thread, {time.process_time() - start:.0f} s; Python {platform.python_version()}, '
-            f'torch {torch.__version__}.\n"""\n\n')
-    lines = [f'    "{name}": ({values},),' for name, values in found.items()]
-    WRITTEN.write_text(head + "\n".join(["RECORDED = {", *lines, "}", ""]), encoding="utf8")
+    write_record(WRITTEN, "What benchmarks/chapter08.py found: for each arm at its best rate a number for each seed:\n"
+                 "the held-out loss of a diffusion net, or the wrong answers to questions in percent.", found, torch)
 
 
 if __name__ == "__main__":

@@ -11,22 +11,19 @@ import ast
 import csv
 import os
 import platform
-import re
 import sys
 import time
 from datetime import date
-from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch loads its BLAS
 
 import numpy as np
 import torch
+from page import CELL, ROOT, processor
 
-ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 TEXT = ROOT / "notebooks" / "12_norms_in_transformers.md"
 TABLE = ROOT / "course_lib" / "chapters" / "ch12" / "long_runs.csv"
-CELL = re.compile(r"```\{code-cell\} ipython3\n(?:---\n.*?\n---\n|:tags:[^\n]*\n+)?(.*?)\n```", re.DOTALL)
 
 
 def definitions(text):
@@ -129,14 +126,6 @@ def trained(experiment, name, design, depth, rates, steps, warm, seeds):
         f"{rate:g}: {np.median(each):.3f} [{each.min():.3f}, {each.max():.3f}]"
         for rate, each in zip(rates, loss, strict=True)), sep="  ", flush=True)
     return rows
-
-
-def processor():
-    try:
-        names = re.findall(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    except OSError:
-        names = []
-    return names[0] if names else platform.machine()
 
 
 def main():
